@@ -1,0 +1,65 @@
+# The verbs of Flair. `make run` and `make test` are all that a newcomer needs.
+
+PORT ?= 8000
+FLAIR_DATA_DIR ?= $(CURDIR)/.data
+FLAIR_BIND ?= 127.0.0.1
+USER ?= $(shell id -un)
+export PORT FLAIR_DATA_DIR FLAIR_BIND USER
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run worker test test-all lint format lock messages
+
+help:  ## show the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.runtime  ## make the virtual environment and install what Flair runs on
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+run: $(VENV)/.runtime  ## start web and worker on http://localhost:$(PORT); Ctrl-C stops both
+	@mkdir -p "$(FLAIR_DATA_DIR)"
+	@$(BIN)/python manage.py prepare --port $(PORT)
+	@echo "  Flair: http://localhost:$(PORT)  (data in $(FLAIR_DATA_DIR); Ctrl-C stops)"
+	@exec $(BIN)/supervisord --configuration supervisord.conf
+
+worker: $(VENV)/.runtime  ## start one more worker (on another machine: with its DATABASE_URL, REDIS_URL, FLAIR_S3_…)
+	@exec $(BIN)/celery --app shelter worker --loglevel INFO --without-gossip --without-mingle
+
+test: $(VENV)/.development  ## run the tests, those that need a browser left out
+	@$(BIN)/python -m pytest -m "not browser"
+
+test-all: $(VENV)/.development  ## run all tests, those in Chromium too
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.development  ## check style, types of imports and missing migrations
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(VENV)/.development  ## rewrite the code in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(VENV)/.development  ## compile the pinned requirements anew
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header -q requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header -q requirements-dev.in -o requirements-dev.txt
+
+messages: $(VENV)/.development  ## collect and compile the French translation (needs gettext)
+	@$(BIN)/python manage.py makemessages --locale fr --no-location --ignore .venv
+	@$(BIN)/python manage.py compilemessages --locale fr --ignore .venv

@@ -1,0 +1,277 @@
+"""Breeds, the versions of the classifier, and predictions: rows that are at once the queue and the answers."""
+
+import uuid
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection, models, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
+
+from breeds.catalogue import read_catalogue
+
+
+class BreedGroup(models.TextChoices):
+    """The ten groups of the Fédération cynologique internationale, and what stands outside them."""
+
+    SHEEPDOGS = "sheepdogs_and_cattledogs", _("sheepdogs and cattle dogs")
+    MOLOSSOIDS = "pinschers_schnauzers_molossoids_swiss", _("pinschers, schnauzers, molossoids and Swiss dogs")
+    TERRIERS = "terriers", _("terriers")
+    DACHSHUNDS = "dachshunds", _("dachshunds")
+    SPITZ = "spitz_and_primitive", _("spitz and primitive types")
+    SCENTHOUNDS = "scenthounds", _("scent hounds")
+    POINTING = "pointing_dogs", _("pointing dogs")
+    RETRIEVERS = "retrievers_flushing_and_water_dogs", _("retrievers, flushing dogs and water dogs")
+    COMPANION = "companion_and_toy", _("companion and toy dogs")
+    SIGHTHOUNDS = "sighthounds", _("sighthounds")
+    WILD = "wild_canids", _("wild canids")
+    NONE = "no_group", _("no group")
+
+
+class Decision(models.TextChoices):
+    """What the classifier dares to say; the values are those of `ml.decision.Level`."""
+
+    BREED = "breed", _("breed")
+    GROUP = "group", _("group only")
+    UNSURE = "unsure", _("unsure")
+    NOT_A_DOG = "not_a_dog", _("not a dog")
+
+
+class BreedQuerySet(models.QuerySet):
+    def seed(self) -> int:
+        """Write the catalogue into the database; breeds that people added stay. Returns how many it holds."""
+        entries = read_catalogue().values()
+        self.bulk_create(
+            [
+                self.model(
+                    slug=entry.slug,
+                    name_fr=entry.name_fr,
+                    name_en=entry.name_en,
+                    group=entry.group,
+                    synonyms=list(entry.synonyms),
+                    wild=entry.wild,
+                )
+                for entry in entries
+            ],
+            update_conflicts=True,
+            unique_fields=["slug"],
+            update_fields=["name_fr", "name_en", "group", "synonyms", "wild"],
+        )
+        return len(entries)
+
+
+class Breed(models.Model):
+    """A breed that people may name. The model knows those whose slug is among its labels."""
+
+    slug = models.SlugField(_("label"), unique=True)
+    name_fr = models.CharField(_("French name"), max_length=100)
+    name_en = models.CharField(_("English name"), max_length=100)
+    group = models.CharField(_("group"), max_length=50, choices=BreedGroup, default=BreedGroup.NONE)
+    synonyms = models.JSONField(_("synonyms"), default=list, blank=True)
+    wild = models.BooleanField(_("wild canid"), default=False, help_text=_("Never offered as a shelter dog's breed."))
+
+    objects = BreedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("breed")
+        ordering = ["slug"]
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def name(self) -> str:
+        return self.name_fr if (get_language() or "fr").startswith("fr") else self.name_en
+
+
+class ClassifierVersionQuerySet(models.QuerySet):
+    def active(self) -> "ClassifierVersion | None":
+        return self.filter(is_active=True).first()
+
+    def register(self, checkpoint, *, bundled: bool = False) -> "ClassifierVersion":
+        """The row of a verified checkpoint; registering it again finds the same row and its new place."""
+        version, _created = self.update_or_create(
+            version=checkpoint.version,
+            defaults={
+                "name": checkpoint.name,
+                "folder": str(checkpoint.folder.resolve()),
+                "backbone": checkpoint.backbone,
+                "image_size": checkpoint.image_size,
+                "labels": [label.slug for label in checkpoint.labels],
+                "is_bundled": bundled,
+            },
+        )
+        return version
+
+
+class ClassifierVersion(models.Model):
+    """One checkpoint that has answered or may answer. `version` is the hash of its files."""
+
+    version = models.CharField(_("version"), max_length=64, unique=True)
+    name = models.CharField(_("name"), max_length=100)
+    folder = models.CharField(_("folder"), max_length=500)
+    backbone = models.CharField(_("backbone"), max_length=100)
+    image_size = models.PositiveIntegerField(_("image size (pixels)"))
+    labels = models.JSONField(_("labels"), default=list)
+    is_bundled = models.BooleanField(_("came with Flair"), default=False)
+    is_active = models.BooleanField(_("active"), default=False)
+    created_at = models.DateTimeField(_("registered"), auto_now_add=True)
+
+    objects = ClassifierVersionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("classifier version")
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["is_active"], condition=Q(is_active=True), name="one_active_version")
+        ]
+
+    def __str__(self):
+        return f"{self.name} {self.version}"
+
+    def activate(self) -> None:
+        with transaction.atomic():
+            type(self).objects.exclude(pk=self.pk).filter(is_active=True).update(is_active=False)
+            type(self).objects.filter(pk=self.pk).update(is_active=True)
+        self.is_active = True
+
+
+class PredictionQuerySet(models.QuerySet):
+    def claim(self, limit: int, now: datetime | None = None) -> list["Prediction"]:
+        """Take up to `limit` pending rows, the most urgent first, for as long as the lease lasts.
+
+        A row that failed before comes alone, so that a poison photo takes no other with it. Safe among any number of
+        workers: the conditional update decides who gets a row.
+        """
+        now, lease = now or timezone.now(), uuid.uuid4()
+        pending = self.filter(status=Prediction.Status.PENDING).order_by("-priority", "pk")
+        with transaction.atomic():
+            if connection.features.has_select_for_update_skip_locked:
+                pending = pending.select_for_update(skip_locked=True)
+            first = list(pending.values_list("pk", "attempts")[:limit])
+            if not first:
+                return []
+            chosen = [first[0][0]] if first[0][1] else [pk for pk, attempts in first if not attempts]
+            self.filter(pk__in=chosen, status=Prediction.Status.PENDING).update(
+                status=Prediction.Status.RUNNING,
+                lease=lease,
+                leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS),
+                attempts=F("attempts") + 1,
+            )
+        return list(self.filter(lease=lease).select_related("photo").order_by("-priority", "pk"))
+
+    def hand_back_expired(self, now: datetime | None = None) -> int:
+        """Rows whose worker is gone become pending again, or failed after the last attempt. Returns how many."""
+        expired = self.filter(status=Prediction.Status.RUNNING, leased_until__lt=now or timezone.now())
+        worn_out = list(expired.filter(attempts__gte=settings.MAX_ATTEMPTS))
+        for prediction in worn_out:
+            prediction.fail("interrupted", f"The worker was lost {prediction.attempts} times on this photo.")
+        return len(worn_out) + expired.filter(attempts__lt=settings.MAX_ATTEMPTS).update(
+            status=Prediction.Status.PENDING, lease=None, leased_until=None
+        )
+
+    def awaits_work(self) -> bool:
+        return self.filter(status=Prediction.Status.PENDING).exists()
+
+
+class Prediction(models.Model):
+    """The answer of one classifier version to one photo, or the wish for one.
+
+    `decision`, `label`, `group`, `probability` and `candidates` ([{label, probability}], best first) are those of
+    `ml.decision.Decision`.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        RUNNING = "running", _("running")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+
+    class Priority(models.IntegerChoices):
+        BULK = 0, _("bulk import")
+        INTERACTIVE = 10, _("someone is waiting")
+
+    photo = models.ForeignKey("shelter.Photo", models.CASCADE, related_name="predictions", verbose_name=_("photo"))
+    version = models.ForeignKey(
+        ClassifierVersion, models.PROTECT, null=True, blank=True, related_name="predictions", verbose_name=_("version")
+    )
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PENDING)
+    priority = models.SmallIntegerField(_("priority"), choices=Priority, default=Priority.INTERACTIVE)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    lease = models.UUIDField(_("lease"), null=True, blank=True, editable=False)
+    leased_until = models.DateTimeField(_("leased until"), null=True, blank=True)
+    error_code = models.CharField(_("error code"), max_length=30, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    milliseconds = models.FloatField(_("milliseconds"), null=True, blank=True)
+
+    decision = models.CharField(_("decision"), max_length=10, choices=Decision, blank=True)
+    label = models.CharField(_("label"), max_length=50, blank=True)
+    group = models.CharField(_("group"), max_length=50, choices=BreedGroup, blank=True)
+    probability = models.FloatField(_("probability"), null=True, blank=True)
+    candidates = models.JSONField(_("candidates"), default=list, blank=True)
+
+    objects = PredictionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("prediction")
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["photo"], condition=Q(status__in=["pending", "running"]), name="one_open_prediction_per_photo"
+            ),
+            models.CheckConstraint(
+                condition=Q(probability=None) | Q(probability__gte=0, probability__lte=1), name="probability_in_0_1"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="done") | (Q(version__isnull=False) & ~Q(decision="")), name="done_has_an_answer"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-priority", "id"], condition=Q(status="pending"), name="pending_by_urgency"),
+            models.Index(fields=["leased_until"], condition=Q(status="running"), name="running_by_lease"),
+        ]
+
+    def __str__(self):
+        return f"{self.get_status_display()} {self.label or self.group or self.decision}".strip()
+
+    def _finish(self, status: "Prediction.Status", **fields) -> bool:
+        """The one way from running to an end; False where the lease has gone to somebody else meanwhile."""
+        finished_at = timezone.now()
+        rows = type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING, lease=self.lease)
+        if not rows.update(status=status, lease=None, leased_until=None, finished_at=finished_at, **fields):
+            return False
+        self.refresh_from_db()
+        self.photo.index_prediction(self)
+        return True
+
+    def finish(self, classification, version: ClassifierVersion) -> bool:
+        with transaction.atomic():
+            return self._finish(
+                self.Status.DONE,
+                version=version,
+                decision=classification.decision,
+                label=classification.label,
+                group=classification.group,
+                probability=classification.probability,
+                candidates=[{"label": c.label, "probability": c.probability} for c in classification.candidates],
+                milliseconds=classification.milliseconds,
+                error="",
+                error_code="",
+            )
+
+    def fail(self, code: str, reason: str) -> bool:
+        with transaction.atomic():
+            return self._finish(self.Status.FAILED, error_code=code, error=reason)
+
+    def give_back(self, code: str, reason: str) -> bool:
+        """After an error that may pass: pending again, with its reason; failed after the last attempt."""
+        if self.attempts >= settings.MAX_ATTEMPTS:
+            return self.fail(code, reason)
+        rows = type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING, lease=self.lease)
+        return bool(
+            rows.update(status=self.Status.PENDING, lease=None, leased_until=None, error_code=code, error=reason[:2000])
+        )

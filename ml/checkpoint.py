@@ -1,0 +1,98 @@
+"""A classifier on disk: a folder whose parts are checked against each other before anything is served from it.
+
+`model.tflite` what is served; `model.keras` the same function, for training on; `labels.json` ordered;
+`calibration.json`, `decision.json`; `metrics-val.json`, `metrics-test.json`, `card.md` for people; and `info.json`,
+written last, with the SHA-256 of every other part that changes an answer. Its `version` is the hash of those hashes.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ml import BadCheckpoint
+from ml.decision import Label, Thresholds
+from ml.preprocessing import PREPROCESSING_ID
+
+HASHED_PARTS = ("model.tflite", "labels.json", "calibration.json", "decision.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The small parts of a checkpoint folder, verified. `model_path` is the file the runtime opens."""
+
+    folder: Path
+    name: str
+    version: str
+    backbone: str
+    image_size: int
+    labels: tuple[Label, ...]
+    temperature: float
+    thresholds: Thresholds
+    created: str
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / "model.tflite"
+
+
+def write_json(path: Path, value) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_labels(folder: Path, labels: list[Label]) -> None:
+    write_json(folder / "labels.json", [asdict(label) for label in labels])
+
+
+def seal_checkpoint(folder: Path, **info) -> str:
+    """Write `info.json` over the finished parts of `folder` and return the version."""
+    files = {name: _sha256(folder / name) for name in HASHED_PARTS}
+    version = _version_of(files)
+    write_json(folder / "info.json", {"version": version, "preprocessing": PREPROCESSING_ID, **info, "files": files})
+    return version
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read and verify a checkpoint folder. Raises `BadCheckpoint` with one line that says what is wrong."""
+    info = _read_json(folder, "info.json")
+    for name, expected in info.get("files", {}).items():
+        if not (folder / name).is_file():
+            raise BadCheckpoint(f"Expected the file {name} in the checkpoint {folder}. Received: nothing there.")
+        if _sha256(folder / name) != expected:
+            raise BadCheckpoint(
+                f"Expected {name} of {folder} to have SHA-256 {expected[:12]}…. Received: another file."
+            )
+    if set(info.get("files", {})) != set(HASHED_PARTS) or info["version"] != _version_of(info["files"]):
+        raise BadCheckpoint(f"Expected info.json of {folder} to list {', '.join(HASHED_PARTS)} and their version.")
+    if info["preprocessing"] != PREPROCESSING_ID:
+        raise BadCheckpoint(
+            f"Expected preprocessing {PREPROCESSING_ID}. Received: {info['preprocessing']} in {folder}."
+        )
+    return Checkpoint(
+        folder=folder,
+        name=info["name"],
+        version=info["version"],
+        backbone=info["backbone"],
+        image_size=info["image_size"],
+        labels=tuple(Label(**label) for label in _read_json(folder, "labels.json")),
+        temperature=_read_json(folder, "calibration.json")["temperature"],
+        thresholds=Thresholds(**_read_json(folder, "decision.json")["thresholds"]),
+        created=info["created"],
+    )
+
+
+def _read_json(folder: Path, name: str):
+    try:
+        return json.loads((folder / name).read_text())
+    except FileNotFoundError:
+        raise BadCheckpoint(f"Expected a checkpoint folder with {name}. Received: {folder} without it.") from None
+    except ValueError as error:
+        raise BadCheckpoint(f"Expected JSON in {folder / name}. Received: {error}.") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version_of(files: dict[str, str]) -> str:
+    return hashlib.sha256("".join(files[name] for name in HASHED_PARTS).encode()).hexdigest()[:12]

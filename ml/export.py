@@ -1,0 +1,30 @@
+"""Keras network -> LiteRT file: the one place where TensorFlow itself is needed, because its converter is."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ml.models import with_embedding
+
+
+def export_litert(model: keras.Model, image_size: int, path: Path) -> None:
+    """Write `model` for (1, image_size, image_size, 3) float32 pixels with the outputs logits and embedding.
+
+    Weights are stored as float16 and computed with as float32.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(with_embedding(model, image_size))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    path.write_bytes(converter.convert())
+
+
+def parity(model: keras.Model, session, images: np.ndarray) -> float:
+    """Largest difference of a probability between Keras and the runtime on (N, H, W, 3) uint8 images."""
+    from ml.calibration import softmax
+
+    keras_probs = softmax(np.asarray(model.predict_on_batch(images.astype(np.float32))))
+    runtime_probs = softmax(np.stack([session(image)["logits"] for image in images]))
+    return float(np.abs(keras_probs - runtime_probs).max())

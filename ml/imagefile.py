@@ -1,0 +1,147 @@
+"""What is this file? Format by content, size in pixels, wholeness: all without decoding a pixel.
+
+Every entry (upload, API, command line, training) asks here first, so that a bomb or half a file is refused
+in about a millisecond, the same way everywhere.
+"""
+
+import io
+import re
+import struct
+from dataclasses import dataclass
+
+import pillow_heif
+from PIL import ExifTags, Image
+
+from ml import UnreadableImage
+
+pillow_heif.register_heif_opener()
+
+# Our own limits below are stricter and depend on the format; Pillow's would only add a warning.
+Image.MAX_IMAGE_PIXELS = None
+
+# JPEG is decoded at reduced scale, so that even a 108 MP phone photo is cheap; the others are decoded whole.
+MAX_PIXELS = {"JPEG": 120_000_000, "HEIF": 64_000_000, "PNG": 32_000_000, "WEBP": 32_000_000}
+
+# A 155 kB progressive JPEG with 300 scans costs 13 s to decode; cameras and encoders write about ten.
+MAX_JPEG_SCANS = 64
+
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "HEIF": "image/heic"}
+EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic"}
+
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd7])")
+_JPEG_SOS, _JPEG_EOI = 0xDA, 0xD9
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """`format` is a key of `MEDIA_TYPES`; `width` and `height` are in pixels, upright."""
+
+    format: str
+    width: int
+    height: int
+
+    @property
+    def media_type(self) -> str:
+        return MEDIA_TYPES[self.format]
+
+    @property
+    def extension(self) -> str:
+        return EXTENSIONS[self.format]
+
+
+def inspect_image(image_bytes: bytes) -> ImageFacts:
+    """Return the facts of a photo, or raise `UnreadableImage` for what can not or must not be decoded."""
+    if not image_bytes:
+        raise UnreadableImage("empty", "Expected a photo. Received: an empty file (0 bytes).")
+    image_format = _format_of(image_bytes)
+    {"JPEG": _check_jpeg, "PNG": _check_png, "WEBP": _check_webp, "HEIF": _check_heif}[image_format](image_bytes)
+    width, height = _size_of(image_bytes, image_format)
+    if width * height > MAX_PIXELS[image_format]:
+        raise UnreadableImage(
+            "too_many_pixels",
+            f"Expected at most {MAX_PIXELS[image_format] / 1e6:.0f} million pixels in a {image_format}. "
+            f"Received: {width} x {height} = {width * height / 1e6:.0f} million.",
+        )
+    return ImageFacts(image_format, width, height)
+
+
+def _format_of(image_bytes: bytes) -> str:
+    head = image_bytes[:12]
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "HEIF"
+    raise UnreadableImage(
+        "not_an_image",
+        f"Expected a JPEG, PNG, WebP or HEIC photo. Received: a file that starts with {head!r}.",
+    )
+
+
+def _size_of(image_bytes: bytes, image_format: str) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(image_bytes), formats=[image_format]) as image:
+            lies_on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if lies_on_its_side else image.size
+    except Exception as error:  # Pillow's readers raise nearly anything on a broken header
+        raise UnreadableImage(
+            "undecodable", f"Expected a whole {image_format}. Received: a broken header ({error})."
+        ) from error
+
+
+def _truncated(image_format: str, missing: str) -> UnreadableImage:
+    return UnreadableImage(
+        "truncated", f"Expected a whole {image_format}. Received: a file cut short, without its {missing}."
+    )
+
+
+def _check_jpeg(image_bytes: bytes) -> None:
+    """Walk the markers to the end of the image (ITU-T T.81, annex B); what phones append after it does not count."""
+    position, scans = 2, 0
+    while True:
+        marker = _JPEG_MARKER.search(image_bytes, position)
+        if marker is None:
+            raise _truncated("JPEG", "end marker")
+        code, position = marker[1][0], marker.end()
+        if code == _JPEG_EOI:
+            break
+        scans += code == _JPEG_SOS
+        if scans > MAX_JPEG_SCANS:
+            raise UnreadableImage(
+                "too_many_scans", f"Expected at most {MAX_JPEG_SCANS} scans in a JPEG. Received: more than that."
+            )
+        position += int.from_bytes(image_bytes[position : position + 2], "big")
+    if scans == 0:
+        raise _truncated("JPEG", "pixels")
+
+
+def _check_png(image_bytes: bytes) -> None:
+    position = 8
+    while position + 12 <= len(image_bytes):
+        length, kind = struct.unpack_from(">I4s", image_bytes, position)
+        position += 12 + length
+        if kind == b"IEND" and position <= len(image_bytes):
+            return
+    raise _truncated("PNG", "end chunk")
+
+
+def _check_webp(image_bytes: bytes) -> None:
+    if struct.unpack_from("<I", image_bytes, 4)[0] + 8 > len(image_bytes):
+        raise _truncated("WEBP", "last bytes")
+
+
+def _check_heif(image_bytes: bytes) -> None:
+    position = 0
+    while position + 8 <= len(image_bytes):
+        length = int.from_bytes(image_bytes[position : position + 4], "big")
+        if length == 1:
+            length = int.from_bytes(image_bytes[position + 8 : position + 16], "big")
+        if length == 0:  # the last box runs to the end of the file
+            return
+        position += max(length, 8)
+    if position != len(image_bytes):
+        raise _truncated("HEIF", "last box")

@@ -1,0 +1,91 @@
+"""Serving: the LiteRT runtime around a checkpoint. Imports neither Keras nor TensorFlow."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from ml import BadCheckpoint
+from ml.calibration import softmax
+from ml.checkpoint import Checkpoint, load_checkpoint
+from ml.decision import Candidate, Decision, decide, energy_of
+from ml.preprocessing import decode_image, prepare_image, render_preview, to_square
+
+
+class Session:
+    """One loaded network. Safe to share between threads, which then take turns."""
+
+    def __init__(self, model_path: Path, num_threads: int = 1):
+        try:
+            self._interpreter = Interpreter(str(model_path), num_threads=num_threads)
+            self._run = self._interpreter.get_signature_runner()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise BadCheckpoint(f"Expected a LiteRT network in {model_path}. Received: {error}.") from error
+        self._lock = threading.Lock()
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """(H, W, 3) uint8 -> {"logits": (C,), "embedding": (D,)} float32."""
+        with self._lock:
+            outputs = self._run(pixels=image[None].astype(np.float32))
+            return {name: np.array(value[0]) for name, value in outputs.items()}
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a photo looks like, by which version, and a preview of it (JPEG bytes, upright, without metadata)."""
+
+    decision: str
+    label: str
+    group: str
+    probability: float
+    candidates: tuple[Candidate, ...]
+    version: str
+    milliseconds: float
+    preview: bytes
+
+
+class Classifier:
+    """A checkpoint, ready to answer. Load one per process, after any fork."""
+
+    def __init__(self, checkpoint: Checkpoint, num_threads: int = 1):
+        self.checkpoint = checkpoint
+        self.session = Session(checkpoint.model_path, num_threads)
+        num_classes = self.session(np.zeros((checkpoint.image_size, checkpoint.image_size, 3), np.uint8))["logits"].size
+        if num_classes != len(checkpoint.labels):
+            raise BadCheckpoint(
+                f"Expected {len(checkpoint.labels)} logits of {checkpoint.folder}. Received: {num_classes}."
+            )
+
+    @classmethod
+    def load(cls, folder: Path, num_threads: int = 1) -> "Classifier":
+        """Raises `BadCheckpoint`."""
+        return cls(load_checkpoint(folder), num_threads)
+
+    def logits(self, image_bytes: bytes) -> np.ndarray:
+        """(C,) logits of one photo. Raises `UnreadableImage`."""
+        return self.session(prepare_image(image_bytes, self.checkpoint.image_size))["logits"]
+
+    def decide(self, logits: np.ndarray, top_k: int = 5) -> Decision:
+        probs = softmax(logits, self.checkpoint.temperature)
+        return decide(probs, float(energy_of(logits)), self.checkpoint.labels, self.checkpoint.thresholds, top_k)
+
+    def classify(self, image_bytes: bytes, top_k: int = 5) -> Classification:
+        """Raises `UnreadableImage`."""
+        start = time.perf_counter()
+        image = decode_image(image_bytes, 2 * self.checkpoint.image_size)
+        logits = self.session(to_square(image, self.checkpoint.image_size))["logits"]
+        found = self.decide(logits, top_k)
+        milliseconds = (time.perf_counter() - start) * 1000
+        return Classification(
+            decision=str(found.decision),
+            label=found.label,
+            group=found.group,
+            probability=found.probability,
+            candidates=found.candidates,
+            version=self.checkpoint.version,
+            milliseconds=milliseconds,
+            preview=render_preview(image),
+        )

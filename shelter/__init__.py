@@ -1,0 +1,3 @@
+from shelter.celery import app as celery_app
+
+__all__ = ["celery_app"]

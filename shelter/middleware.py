@@ -1,0 +1,19 @@
+"""Refuse a request that is too large before a byte of it is parsed."""
+
+from django.conf import settings
+from django.http import JsonResponse
+from django.shortcuts import render
+
+
+def limit_request_size(get_response):
+    def middleware(request):
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if not length.isdigit() or int(length) <= settings.MAX_REQUEST_BYTES:
+            return get_response(request)
+        limit = settings.MAX_REQUEST_BYTES // 1_000_000
+        if request.path.startswith("/api/"):
+            detail = f"Expected a request of at most {limit} MB. Received: {int(length) / 1e6:.0f} MB."
+            return JsonResponse({"code": "request_too_large", "detail": detail}, status=413)
+        return render(request, "413.html", {"limit": limit}, status=413)
+
+    return middleware

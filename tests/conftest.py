@@ -1,0 +1,77 @@
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
+
+from breeds import classifier as classifiers
+from breeds.models import Breed
+from shelter.models import ApiToken
+from tests.support import FakeClassifier
+
+
+@pytest.fixture
+def anne(db):
+    """A volunteer: an account without any right in the admin."""
+    return User.objects.create_user("anne", password="un-mot-de-passe")
+
+
+@pytest.fixture
+def bruno(db):
+    return User.objects.create_user("bruno", password="un-mot-de-passe")
+
+
+@pytest.fixture
+def chloe(db):
+    """The administrator."""
+    return User.objects.create_superuser("chloe", password="un-mot-de-passe")
+
+
+@pytest.fixture
+def staff(client, anne):
+    """A browser in which Anne is logged in."""
+    client.force_login(anne)
+    return client
+
+
+@pytest.fixture
+def breeds(db):
+    Breed.objects.seed()
+
+
+@pytest.fixture
+def classifier(db, breeds, monkeypatch):
+    """The classifier that answers in this test, in place of a network."""
+    fake = FakeClassifier()
+    monkeypatch.setattr(classifiers, "active_classifier", lambda num_threads=1: (fake, fake.row()))
+    return fake
+
+
+@pytest.fixture
+def api(client, anne):
+    """Call the API with a token of Anne's: `api("post", "/photos/", {"image": …}, scopes=["upload"])`."""
+
+    def call(method: str, path: str, data=None, scopes=("read", "upload"), key=None):
+        key = key or ApiToken.issue(anne, scopes)[1]
+        return getattr(client, method)(f"/api/v1{path}", data, headers={"Authorization": f"Token {key}"})
+
+    return call
+
+
+@pytest.fixture
+def stored_files():
+    """The names of all files that the product keeps at this moment."""
+
+    def below(folder: str = "") -> set[str]:
+        try:
+            folders, files = default_storage.listdir(folder)
+        except FileNotFoundError:
+            return set()
+        names = {f"{folder}/{name}".lstrip("/") for name in files}
+        return names.union(*(below(f"{folder}/{name}".lstrip("/")) for name in folders))
+
+    return below
+
+
+@pytest.fixture(autouse=True)
+def media_of_this_test(settings, tmp_path):
+    """Files of one test are not met by the next."""
+    settings.MEDIA_ROOT = tmp_path / "media"

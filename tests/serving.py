@@ -1,0 +1,137 @@
+"""Flair as `make run` serves it, in processes of its own on a data folder of its own, for tests that need it whole."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "un-mot-de-passe"
+
+
+def wait_until(condition, seconds: float, what: str):
+    """Poll `condition` until it is true and return its value."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"Expected {what} within {seconds} s.")
+
+
+class Flair:
+    """A running Flair. The account is `admin` with `PASSWORD`."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.environment = environment
+        self.url = f"http://127.0.0.1:{environment['PORT']}"
+
+    def start(self) -> None:
+        self.manage("prepare", "--port", self.environment["PORT"])
+        self.supervisor = subprocess.Popen(
+            [Path(sys.executable).with_name("supervisord"), "--configuration", ROOT / "supervisord.conf"],
+            cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        os.set_blocking(self.supervisor.stdout.fileno(), False)
+        wait_until(self.is_serving, 60, "an answer of /healthz")
+
+    def stop(self) -> str:
+        """As Ctrl-C does."""
+        self.supervisor.send_signal(signal.SIGINT)
+        output, _ = self.supervisor.communicate(timeout=60)
+        return (output or b"").decode()
+
+    def is_serving(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.url}/healthz", timeout=5).status == 200
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def token(self) -> str:
+        return self.manage("create_token", "admin", "--scope", "read", "--scope", "upload").split()[-1]
+
+    def processes(self, pattern: str) -> list[int]:
+        """Process ids below this Flair whose command line contains `pattern`."""
+        listing = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True).stdout
+        rows = (line.split(maxsplit=1) for line in listing.splitlines())
+        ours = f"FLAIR_DATA_DIR={self.environment['FLAIR_DATA_DIR']}".encode()
+        return [int(pid) for pid, args in rows if pattern in args and ours in _environment_of(pid)]
+
+    def api(self, method: str, path: str, token: str, image: bytes | None = None) -> dict:
+        headers, body = {"Authorization": f"Token {token}"}, None
+        if image is not None:
+            boundary = secrets.token_hex(8)
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n\r\n'
+            body = head.encode() + image + f"\r\n--{boundary}--\r\n".encode()
+            headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
+        request = urllib.request.Request(f"{self.url}/api/v1{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+
+def _environment_of(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def own_database(url: str):
+    """A database of its own on the server of `url`, or none where there is no server."""
+    if not url:
+        yield {}
+        return
+    name = f"flair_serving_{secrets.token_hex(4)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield {"DATABASE_URL": url.rsplit("/", 1)[0] + "/" + name}
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def serving(data_dir: Path):
+    """Start Flair on the services that the tests themselves run on, and stop it in the end."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with own_database(os.environ.get("DATABASE_URL", "")) as database:
+        environment = os.environ | database | {
+            "DJANGO_SETTINGS_MODULE": "shelter.settings",
+            "FLAIR_DATA_DIR": str(data_dir),
+            "FLAIR_ADMIN_PASSWORD": PASSWORD,
+            "FLAIR_BIND": "127.0.0.1",
+            "FLAIR_SWEEP_SECONDS": "2",
+            "PORT": str(free_port()),
+            "USER": subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip(),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }  # fmt: skip
+        flair = Flair(environment)
+        flair.start()
+        try:
+            yield flair
+        finally:
+            if flair.supervisor.poll() is None:
+                flair.stop()

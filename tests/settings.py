@@ -1,0 +1,15 @@
+"""Settings of the tests: the product's own, on a data folder that goes away, without what only costs time."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+os.environ["FLAIR_DATA_DIR"] = tempfile.mkdtemp(prefix="flair-tests-")
+atexit.register(shutil.rmtree, os.environ["FLAIR_DATA_DIR"], ignore_errors=True)
+
+from shelter.settings import *  # noqa: E402, F403
+from shelter.settings import STORAGES  # noqa: E402
+
+STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

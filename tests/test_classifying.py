@@ -1,0 +1,181 @@
+"""The row is the queue: claims, leases, attempts, the sweeper, and what an answer changes."""
+
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from breeds import classifier as classifiers
+from breeds.models import Breed, Prediction
+from breeds.tasks import classify_photos, sweep
+from shelter.models import Photo
+from shelter.uploads import upload_photo
+from tests.support import jpeg, upload
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def hints(monkeypatch):
+    sent = []
+    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: sent.append("hint"))
+    return sent
+
+
+@pytest.fixture
+def photos(anne, hints):
+    return [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(6)]
+
+
+def claim(limit=4, **options):
+    return Prediction.objects.claim(limit, **options)
+
+
+def statuses():
+    return [p.status for p in Prediction.objects.order_by("pk")]
+
+
+def test_it_claims_a_batch_in_the_order_of_urgency_then_arrival(photos):
+    Prediction.objects.filter(photo=photos[0]).update(priority=Prediction.Priority.BULK)
+    assert [p.photo for p in claim()] == photos[1:5]
+
+
+def test_it_never_gives_one_row_to_two_workers(photos):
+    first, second, third = claim(), claim(), claim()
+    assert len({p.pk for p in first + second}) == 6
+    assert third == []
+
+
+def test_it_gives_a_row_away_only_once_when_two_workers_saw_it_at_the_same_moment(photos, monkeypatch):
+    """The other worker takes everything between our look and our update."""
+    query = type(Prediction.objects.all())
+    look = query.values_list
+
+    def look_then_lose(self, *fields, **options):
+        rows = list(look(self, *fields, **options))
+        query.filter(self.model.objects.all(), status="pending").update(status="running")
+        return rows
+
+    monkeypatch.setattr(query, "values_list", look_then_lose)
+    assert claim() == []
+
+
+def test_it_claims_a_row_that_failed_before_alone(photos):
+    Prediction.objects.filter(photo__in=[photos[0], photos[2]]).update(attempts=1)
+    assert [p.photo for p in claim()] == photos[:1]
+    assert [p.photo for p in claim()] == [photos[1], photos[3], photos[4]]
+
+
+def test_it_answers_every_pending_photo(photos, classifier):
+    while classify_photos():
+        pass
+    assert statuses() == ["done"] * 6
+    assert {photo.status for photo in Photo.objects.all()} == {Photo.Status.DONE}
+
+
+def test_it_passes_the_hint_on_while_photos_are_waiting(photos, classifier, hints):
+    classify_photos()
+    assert hints == ["hint"]
+    classify_photos()
+    assert hints == ["hint"]
+
+
+def test_it_writes_the_answer_into_the_index_of_the_photo(photos, classifier):
+    classify_photos()
+    photo = Photo.objects.get(pk=photos[0].pk)
+    assert (photo.breed.slug, photo.group, photo.decision, photo.source) == ("beagle", "scenthounds", "breed", "model")
+    assert photo.predictions.get().version.version == "fake-1"
+    assert photo.preview.open().read() == classifier.answer.preview
+
+
+def test_it_never_overwrites_what_a_person_decided(photos, classifier):
+    poodle = Breed.objects.get(slug="toy_poodle")
+    Photo.objects.filter(pk=photos[0].pk).update(breed=poodle, source=Photo.Source.HUMAN, decision="breed")
+    classify_photos()
+    photo = Photo.objects.get(pk=photos[0].pk)
+    assert (photo.breed, photo.status) == (poodle, Photo.Status.DONE)
+    assert photo.predictions.get().label == "beagle"
+
+
+def test_it_fails_a_damaged_photo_at_once_and_answers_the_others(photos, classifier):
+    classifier.errors[jpeg(1)] = classifiers.UnreadableImage("undecodable", "Expected a whole JPEG.")
+    while classify_photos():
+        pass
+    assert statuses() == ["done", "failed", "done", "done", "done", "done"]
+    assert Photo.objects.get(pk=photos[1].pk).status == Photo.Status.FAILED
+
+
+def test_it_names_the_file_and_the_reason_of_a_failed_photo(photos, classifier, staff):
+    classifier.errors[jpeg(0)] = classifiers.UnreadableImage("undecodable", "Expected a whole JPEG.")
+    classify_photos()
+    page = staff.get(reverse("photo_answer", args=[photos[0].pk]), headers={"Accept-Language": "en"}).content.decode()
+    assert "“rex.jpg” is damaged" in page
+
+
+def test_it_tries_an_error_that_may_pass_three_times_and_then_fails_with_its_reason(photos, classifier):
+    classifier.errors[jpeg(0)] = OSError("disk full")
+    while classify_photos():
+        pass
+    prediction = Prediction.objects.get(photo=photos[0])
+    assert (prediction.status, prediction.attempts) == ("failed", 3)
+    assert "disk full" in prediction.error
+    assert statuses()[1:] == ["done"] * 5
+
+
+def test_it_keeps_photos_waiting_while_no_classifier_can_be_loaded(photos, monkeypatch):
+    def broken(num_threads=1):
+        raise classifiers.BadCheckpoint("Expected a checkpoint.")
+
+    monkeypatch.setattr(classifiers, "active_classifier", broken)
+    classify_photos()
+    assert set(Prediction.objects.values_list("status", "attempts")) == {("pending", 0)}
+
+
+def test_it_hands_back_what_a_dead_worker_held_and_hints(photos, hints):
+    claim(now=timezone.now() - timedelta(minutes=5))
+    assert sweep() == 4
+    assert statuses() == ["pending"] * 6
+    assert hints == ["hint"]
+
+
+def test_it_leaves_alone_what_a_living_worker_holds(photos):
+    claim()
+    assert sweep() == 0
+
+
+def test_it_gives_up_a_photo_that_killed_its_worker_three_times(photos):
+    for _ in range(3):
+        claim(limit=1, now=timezone.now() - timedelta(minutes=5))
+        sweep()
+    photo = Photo.objects.get(pk=photos[0].pk)
+    assert photo.status == Photo.Status.FAILED
+    assert "interrupted" in photo.predictions.get().error_code
+
+
+def test_it_discards_the_answer_of_a_worker_whose_lease_has_gone(photos, classifier):
+    late = claim(limit=1, now=timezone.now() - timedelta(minutes=5))[0]
+    sweep()
+    assert not late.finish(classifier.answer, classifier.row())
+    current = claim(limit=1)[0]
+    assert current.finish(classifier.answer, classifier.row())
+    assert not late.fail("passing", "too late")
+    assert Prediction.objects.get(pk=late.pk).status == Prediction.Status.DONE
+
+
+def test_it_keeps_one_open_wish_for_an_answer_per_photo(photos):
+    photos[0].enqueue()
+    assert photos[0].predictions.count() == 1
+    classifier_free = Prediction.objects.filter(photo=photos[0])
+    classifier_free.update(status=Prediction.Status.FAILED)
+    photos[0].enqueue()
+    assert photos[0].predictions.count() == 2
+
+
+def test_it_asks_for_the_answer_until_it_is_there(photos, classifier, staff):
+    url = reverse("photo_answer", args=[photos[0].pk])
+    assert f'hx-get="{url}"' in staff.get(url).content.decode()
+    classify_photos()
+    page = staff.get(url).content.decode()
+    assert "hx-get" not in page
+    assert "Ressemble à un beagle (90,0\u00a0%)" in page.replace("&nbsp;", "\u00a0")

@@ -1,0 +1,113 @@
+"""Who may open what. A new address without a row here fails the last test."""
+
+import pytest
+from django.urls import get_resolver, reverse
+
+from shelter.uploads import upload_photo
+from tests.support import upload
+
+# name of the address -> status for a stranger, for staff (Anne), for the administrator (Chloé)
+PAGES = {
+    "upload": (302, 200, 200),
+    "photo_list": (302, 200, 200),
+    "photo": (302, 200, 200),
+    "photo_answer": (302, 200, 200),
+    "photo_file": (302, 200, 200),
+    "breed_list": (302, 200, 200),
+    "password_change": (302, 200, 200),
+    "password_change_done": (302, 200, 200),
+    "login": (200, 200, 200),
+    "healthz": (200, 200, 200),
+    "schema": (200, 200, 200),
+    "api_docs": (200, 200, 200),
+    "photo-list": (401, 200, 200),
+    "photo-detail": (401, 200, 200),
+    # these take POST alone
+    "photo_animal": (302, 405, 405),
+    "logout": (405, 405, 405),
+    "set_language": (302, 302, 302),
+    "predict": (401, 405, 405),
+}
+ADMIN_PAGES = ["admin:index"] + [
+    f"admin:{model}_changelist"
+    for model in (
+        "shelter_photo", "shelter_animal", "shelter_apitoken",
+        "breeds_breed", "breeds_prediction", "breeds_classifierversion", "auth_user", "auth_group",
+    )
+]  # fmt: skip
+PEOPLE = ["stranger", "anne", "chloe"]
+
+
+@pytest.fixture
+def photo(anne, breeds):
+    return upload_photo(upload(), user=anne).photo
+
+
+def address(name: str, photo) -> str:
+    if name == "photo_file":
+        return reverse(name, args=[photo.pk, "original"])
+    needs_photo = name in {"photo", "photo_answer", "photo_animal", "photo-detail"}
+    return reverse(name, args=[photo.pk] if needs_photo else [])
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+@pytest.mark.parametrize("name", PAGES)
+def test_it_opens_each_page_to_the_right_people(client, request, photo, name, person):
+    if person != "stranger":
+        client.force_login(request.getfixturevalue(person))
+    assert client.get(address(name, photo)).status_code == PAGES[name][PEOPLE.index(person)]
+
+
+@pytest.mark.parametrize(("person", "status"), [("stranger", 302), ("anne", 302), ("chloe", 200)])
+@pytest.mark.parametrize("name", ADMIN_PAGES)
+def test_it_opens_the_admin_to_administrators_alone(client, request, photo, classifier, name, person, status):
+    classifier.row()
+    if person != "stranger":
+        client.force_login(request.getfixturevalue(person))
+    assert client.get(reverse(name)).status_code == status
+
+
+def test_it_shows_an_administrator_the_record_of_a_photo(client, chloe, photo):
+    client.force_login(chloe)
+    assert client.get(reverse("admin:shelter_photo_change", args=[photo.pk])).status_code == 200
+
+
+def test_it_lets_an_administrator_send_photos_to_the_classifier_again(client, chloe, photo):
+    photo.predictions.update(status="failed")
+    client.force_login(chloe)
+    client.post(reverse("admin:shelter_photo_changelist"), {"action": "classify_again", "_selected_action": [photo.pk]})
+    assert photo.predictions.filter(status="pending").exists()
+
+
+def test_it_answers_404_for_a_photo_that_is_not_there(staff, db):
+    assert staff.get(reverse("photo", args=[999])).status_code == 404
+
+
+def test_it_locks_an_account_for_a_while_after_many_wrong_passwords(client, anne, settings):
+    for _ in range(settings.AXES_FAILURE_LIMIT):
+        client.post(reverse("login"), {"username": "anne", "password": "wrong"})
+    response = client.post(reverse("login"), {"username": "anne", "password": "un-mot-de-passe"})
+    assert response.status_code == 429
+
+
+def test_it_has_a_row_for_every_address():
+    names = {
+        pattern.name or "" for pattern in _flattened(get_resolver().url_patterns) if getattr(pattern, "name", None)
+    }
+    assert names == set(PAGES)
+
+
+def _flattened(patterns):
+    for pattern in patterns:
+        if getattr(pattern, "app_name", None) == "admin":
+            continue
+        if hasattr(pattern, "url_patterns"):
+            yield from _flattened(pattern.url_patterns)
+        else:
+            yield pattern
+
+
+def test_it_sends_a_strict_content_security_policy(staff, db):
+    policy = staff.get(reverse("upload"))["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy

@@ -1,0 +1,186 @@
+import io
+import struct
+import zlib
+
+import pytest
+from django.urls import reverse
+from PIL import Image
+
+from breeds.models import Prediction
+from shelter.models import Animal, Photo
+from shelter.uploads import Outcome, file_name, upload_photo
+from tests.support import encoded, jpeg, picture, upload
+
+
+def send(client, *files, **headers):
+    return client.post(reverse("upload"), {"images": list(files)}, **headers)
+
+
+def png_bomb(side: int = 6400) -> bytes:
+    """A PNG of 41 million pixels in a few kilobytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def many_scans(scans: int = 300) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    whole = encoded(picture(), "JPEG", progressive=True)
+    last_scan = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last_scan * scans + whole[-2:]
+
+
+REFUSED = {
+    "empty": ("vide.jpg", b""),
+    "text": ("notes.jpg", b"not an image at all, whatever its name says"),
+    "pdf": ("contrat.jpg", b"%PDF-1.7\n" + bytes(500)),
+    "gif": ("chien.gif", encoded(picture(), "GIF")),
+    "truncated jpeg": ("coupee.jpg", jpeg()[:1500]),
+    "truncated png": ("coupee.png", encoded(picture(), "PNG")[:-40]),
+    "truncated webp": ("coupee.webp", encoded(picture(), "WEBP")[:-40]),
+    "png bomb": ("bombe.png", png_bomb()),
+    "300 scans": ("lente.jpg", many_scans()),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), REFUSED.values(), ids=REFUSED)
+def test_it_refuses_a_bad_file_by_its_name_and_leaves_nothing(staff, stored_files, name, content):
+    page = send(staff, upload(content, name)).content.decode()
+    assert name in page
+    assert not Photo.objects.exists()
+    assert stored_files() == set()
+
+
+ACCEPTED = {
+    "jpeg": jpeg(),
+    "png": encoded(picture(), "PNG"),
+    "webp": encoded(picture(), "WEBP"),
+    "heic": encoded(picture(), "HEIF"),
+    "cmyk": encoded(picture(mode="CMYK"), "JPEG"),
+    "16 bit": encoded(Image.new("I;16", (64, 48), 30_000), "PNG"),
+    "animated": encoded(picture(1), "WEBP", save_all=True, append_images=[picture(2)]),
+    "progressive": encoded(picture(), "JPEG", progressive=True),
+    "with bytes after its end": jpeg() + b"\xff\xda" * 200,
+}
+
+
+@pytest.mark.parametrize("content", ACCEPTED.values(), ids=ACCEPTED)
+def test_it_accepts_every_good_photo_whatever_its_name_says(anne, content):
+    receipt = upload_photo(upload(content, "photo.txt", "text/plain"), user=anne)
+    assert receipt.outcome == Outcome.ACCEPTED
+    assert receipt.photo.image.open().read() == content
+
+
+def test_it_gives_every_file_of_a_batch_its_own_receipt(staff):
+    response = send(staff, upload(jpeg(1), "a.jpg"), upload(b"nothing", "b.jpg"), upload(jpeg(2), "c.jpg"))
+    outcomes = [receipt.outcome for receipt in response.context["receipts"]]
+    assert outcomes == [Outcome.ACCEPTED, Outcome.REFUSED, Outcome.ACCEPTED]
+
+
+def test_it_queues_an_accepted_photo_and_hints_once_it_is_committed(staff, django_capture_on_commit_callbacks, hints):
+    with django_capture_on_commit_callbacks(execute=True):
+        send(staff, upload())
+    prediction = Prediction.objects.get()
+    assert prediction.status == Prediction.Status.PENDING
+    assert prediction.photo.uploaded_by.username == "anne"
+    assert hints == ["hint"]
+
+
+@pytest.fixture
+def hints(monkeypatch):
+    sent = []
+    monkeypatch.setattr("shelter.models.hint", lambda: sent.append("hint"))
+    return sent
+
+
+def test_it_accepts_photos_while_the_broker_is_down(staff, settings, monkeypatch, django_capture_on_commit_callbacks):
+    monkeypatch.setattr("breeds.tasks.classify_photos.delay", _broken_broker)
+    with django_capture_on_commit_callbacks(execute=True):
+        send(staff, upload())
+    assert Photo.objects.get().status == Photo.Status.PENDING
+
+
+def _broken_broker():
+    raise OSError("no broker")
+
+
+def test_it_knows_the_same_bytes_again_and_says_when_and_where(staff, anne):
+    rex = Animal.objects.create(name="Rex")
+    first = upload_photo(upload(), user=anne, animal=rex).photo
+    receipt = send(staff, upload(name="autre-nom.jpg")).context["receipts"][0]
+    assert (receipt.outcome, receipt.photo) == (Outcome.KNOWN, first)
+    assert "Rex" in receipt.message
+    assert Photo.objects.count() == 1
+
+
+def test_it_queues_a_failed_photo_again_when_it_is_sent_again(anne):
+    photo = upload_photo(upload(), user=anne).photo
+    photo.predictions.update(status=Prediction.Status.FAILED)
+    Photo.objects.update(status=Photo.Status.FAILED)
+    upload_photo(upload(), user=anne)
+    assert [p.status for p in photo.predictions.all()] == ["pending", "failed"]
+
+
+def test_it_keeps_the_twins_file_when_two_uploads_of_the_same_bytes_race(anne, monkeypatch, stored_files):
+    first = upload_photo(upload(), user=anne).photo
+    found = Photo.objects.filter
+    monkeypatch.setattr(Photo.objects, "filter", lambda **lookup: found(pk=None))  # the twin is not yet visible
+    receipt = upload_photo(upload(), user=anne)
+    assert (receipt.outcome, receipt.photo) == (Outcome.KNOWN, first)
+    assert stored_files() == {first.image.name}
+
+
+def test_it_leaves_no_file_when_the_row_cannot_be_written(anne, monkeypatch, stored_files):
+    monkeypatch.setattr(Photo, "enqueue", lambda *_: (_ for _ in ()).throw(ConnectionError("database gone")))
+    with pytest.raises(ConnectionError):
+        upload_photo(upload(), user=anne)
+    assert (stored_files(), Photo.objects.count()) == (set(), 0)
+
+
+def test_it_refuses_a_file_over_the_limit(staff, settings):
+    settings.MAX_PHOTO_BYTES = 1000
+    assert send(staff, upload()).context["receipts"][0].code == "too_large"
+
+
+def test_it_refuses_a_request_over_the_limit_before_reading_it(staff, settings):
+    settings.MAX_REQUEST_BYTES = 1000
+    assert send(staff, upload()).status_code == 413
+
+
+def test_it_says_so_when_no_file_arrived(staff):
+    assert send(staff).context["receipts"][0].code == "no_file"
+
+
+def test_it_answers_htmx_with_the_receipts_alone(staff):
+    page = send(staff, upload(), headers={"HX-Request": "true"}).content.decode()
+    assert "<html" not in page
+    assert "rex.jpg" in page
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("C:\\photos\\Rex.jpg", "Rex.jpg"), ("../../etc/passwd", "passwd"), ("a\x00b\n.jpg", "ab.jpg"), ("", "photo"),
+     (None, "photo"), ("é" * 300 + ".jpg", "é" * 251 + ".jpg")],
+)  # fmt: skip
+def test_it_keeps_only_a_harmless_file_name(sent, kept):
+    assert file_name(sent) == kept
+
+
+def test_it_serves_no_photo_as_anything_a_browser_would_run(staff, anne):
+    photo = upload_photo(upload(name="x.html", media_type="text/html"), user=anne).photo
+    response = staff.get(reverse("photo_file", args=[photo.pk, "original"]))
+    assert response["Content-Type"] == "image/jpeg"
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in response["Content-Security-Policy"]
+    assert Image.open(io.BytesIO(b"".join(response.streaming_content))).size == (320, 240)
+
+
+def test_it_removes_the_files_with_the_photo(anne, stored_files, django_capture_on_commit_callbacks):
+    photo = upload_photo(upload(), user=anne).photo
+    with django_capture_on_commit_callbacks(execute=True):
+        photo.delete_with_files()
+    assert stored_files() == set()
