@@ -54,6 +54,13 @@ def seal_checkpoint(folder: Path, **info) -> str:
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint folder. Raises `BadCheckpoint` with one line that says what is wrong."""
+    try:
+        return _verified(folder)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BadCheckpoint(f"Expected the parts of a checkpoint in {folder}. Received: {error!r} in them.") from error
+
+
+def _verified(folder: Path) -> Checkpoint:
     info = _read_json(folder, "info.json")
     for name, expected in info.get("files", {}).items():
         if not (folder / name).is_file():
@@ -68,15 +75,21 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise BadCheckpoint(
             f"Expected preprocessing {PREPROCESSING_ID}. Received: {info['preprocessing']} in {folder}."
         )
+    labels = tuple(Label(**label) for label in _read_json(folder, "labels.json"))
+    temperature = _read_json(folder, "calibration.json")["temperature"]
+    thresholds = Thresholds(**_read_json(folder, "decision.json")["thresholds"])
+    numbers = (temperature, thresholds.energy, thresholds.breed, thresholds.group)
+    if not all(isinstance(number, int | float) for number in numbers) or temperature <= 0 or not labels:
+        raise BadCheckpoint(f"Expected labels, a temperature above 0 and thresholds in {folder}. Received: {numbers}.")
     return Checkpoint(
         folder=folder,
         name=info["name"],
         version=info["version"],
         backbone=info["backbone"],
         image_size=info["image_size"],
-        labels=tuple(Label(**label) for label in _read_json(folder, "labels.json")),
-        temperature=_read_json(folder, "calibration.json")["temperature"],
-        thresholds=Thresholds(**_read_json(folder, "decision.json")["thresholds"]),
+        labels=labels,
+        temperature=temperature,
+        thresholds=thresholds,
         created=info["created"],
     )
 

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import tarfile
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,8 +70,9 @@ class Dataset:
 
 def label_slug(folder_name: str) -> str:
     """`n02098105-soft-coated_wheaten_terrier` -> `soft_coated_wheaten_terrier`."""
-    name = re.sub(r"^n\d{8}-", "", folder_name)
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    name = unicodedata.normalize("NFKD", re.sub(r"^n\d{8}-", "", folder_name))
+    plain = "".join(character for character in name if not unicodedata.combining(character))
+    return re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
 
 
 def unpack_dataset(source: Path, cache_dir: Path) -> Path:
@@ -79,12 +81,16 @@ def unpack_dataset(source: Path, cache_dir: Path) -> Path:
         return source
     if not source.is_file() or not tarfile.is_tarfile(source):
         raise BadDataset(f"Expected a folder or a tar archive with one folder per breed. Received: {source}.")
-    folder = cache_dir / f"{source.name.split('.')[0]}-{source.stat().st_size}"
+    with source.open("rb") as file:
+        folder = cache_dir / f"{source.name.split('.')[0]}-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
     if not folder.exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        with tarfile.open(source) as archive:
-            archive.extractall(partial, filter="data")
+        try:
+            with tarfile.open(source) as archive:
+                archive.extractall(partial, filter="data")
+        except tarfile.TarError as error:
+            raise BadDataset(f"Expected a whole and harmless tar archive. Received: {source} ({error}).") from error
         partial.rename(folder)
     return folder
 
@@ -92,32 +98,61 @@ def unpack_dataset(source: Path, cache_dir: Path) -> Path:
 def load_dataset(folder: Path, *, seed: int = 0, fractions=(0.70, 0.15, 0.15), labels: list[str] | None = None):
     """Scan `folder` and divide it into train / val / test; `labels` keeps only those breeds.
 
-    Photos that cannot be read are left out. Raises `BadDataset` for an unknown label, fewer than two breeds, or a
-    breed with too few photos for three parts.
+    Photos that cannot be read are left out. Raises `BadDataset` for an unknown label, fewer than two breeds, a breed
+    with too few photos for three parts, or one photo under two breeds.
     """
     root = _class_root(folder)
-    paths = {label_slug(d.name): sorted(p for p in d.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-             for d in sorted(root.iterdir()) if d.is_dir()}  # fmt: skip
+    paths = _paths_by_label(root)
     unknown = sorted(set(labels or ()) - set(paths))
     if unknown:
         raise BadDataset(f"Expected breeds of {root}. Received: {', '.join(unknown)}.")
     paths = {label: files for label, files in paths.items() if not labels or label in labels}
     if len(paths) < 2:
         raise BadDataset(f"Expected at least two folders of photos, one per breed. Received: {len(paths)} in {root}.")
-    items = []
     with ThreadPoolExecutor() as pool:
-        for label, files in paths.items():
-            prints = [found for found in pool.map(_fingerprint, files) if found]
-            groups = group_near_duplicates([dhash for _, _, dhash in prints])
-            names = [f"{label}:{min(prints[i][1] for i in group)[:16]}" for group in groups]
-            splits = assign_split([(name, len(group)) for name, group in zip(names, groups, strict=True)],
-                                  seed=seed, fractions=fractions)  # fmt: skip
-            if set(splits.values()) != set(SPLITS):
-                raise BadDataset(f"Expected photos of {label} enough for {', '.join(SPLITS)}. Received: {len(prints)}.")
-            for name, group in zip(names, groups, strict=True):
-                for path, sha256, _ in (prints[i] for i in group):
-                    items.append(Item(path.relative_to(root).as_posix(), label, sha256, name, splits[name]))
+        items = [
+            item
+            for label, files in paths.items()
+            for item in _split_label(root, label, list(filter(None, pool.map(_fingerprint, files))), seed, fractions)
+        ]
+    _refuse_two_breeds_of_one_photo(items)
     return Dataset(root, sorted(items, key=lambda item: item.path))
+
+
+def _paths_by_label(root: Path) -> dict[str, list[Path]]:
+    folders: dict[str, Path] = {}
+    for folder in sorted(child for child in root.iterdir() if child.is_dir()):
+        other = folders.setdefault(label_slug(folder.name), folder)
+        if other != folder:
+            raise BadDataset(f"Expected one folder per breed. Received: {other.name} and {folder.name} in {root}.")
+    return {
+        label: sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+        for label, folder in folders.items()
+    }
+
+
+def _split_label(root: Path, label: str, prints: list[tuple[Path, str, int]], seed: int, fractions) -> list[Item]:
+    """The photos of one breed, near-duplicates together, each with its split."""
+    groups = {
+        f"{label}:{min(prints[i][1] for i in members)[:16]}": members
+        for members in group_near_duplicates([dhash for _, _, dhash in prints])
+    }
+    splits = assign_split([(name, len(members)) for name, members in groups.items()], seed=seed, fractions=fractions)
+    if set(splits.values()) != set(SPLITS):
+        raise BadDataset(f"Expected photos of {label} enough for {', '.join(SPLITS)}. Received: {len(prints)}.")
+    return [
+        Item(prints[i][0].relative_to(root).as_posix(), label, prints[i][1], name, splits[name])
+        for name, members in groups.items()
+        for i in members
+    ]
+
+
+def _refuse_two_breeds_of_one_photo(items: list[Item]) -> None:
+    seen: dict[str, Item] = {}
+    for item in items:
+        other = seen.setdefault(item.sha256, item)
+        if other.label != item.label:
+            raise BadDataset(f"Expected one breed per photo. Received: {other.path} and {item.path}, the same file.")
 
 
 def _class_root(folder: Path) -> Path:

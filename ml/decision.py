@@ -11,6 +11,9 @@ from enum import StrEnum
 
 import numpy as np
 
+# A threshold that no probability reaches.
+NEVER = 1.1
+
 
 class Level(StrEnum):
     NOT_A_DOG = "not_a_dog"
@@ -80,7 +83,7 @@ def decide(
     Raises `ValueError` where the probabilities are not one distribution over `labels`.
     """
     probs = np.asarray(probs, np.float64)
-    if probs.shape != (len(labels),) or not np.isfinite(probs).all() or abs(probs.sum() - 1) > 1e-3:
+    if probs.shape != (len(labels),) or not (probs >= 0).all() or not abs(probs.sum() - 1) <= 1e-3:
         raise ValueError(f"Expected {len(labels)} probabilities that sum to 1. Received: shape {probs.shape}, {probs}.")
     offered = [i for i in np.argsort(-probs, kind="stable") if not labels[i].wild]
     candidates = tuple(Candidate(labels[i].slug, float(probs[i])) for i in offered[:top_k])
@@ -110,8 +113,10 @@ def choose_thresholds(
 
     Groups are judged on the photos that are left when the breed is not sure.
     """
-    breed = _lowest_threshold(probs.max(axis=1), probs.argmax(axis=1) == label_index, breed_precision)
-    left = probs.max(axis=1) < breed
+    offered = np.where([label.wild for label in labels], 0.0, probs)
+    confidence = offered.max(axis=1)
+    breed = _lowest_threshold(confidence, offered.argmax(axis=1) == label_index, breed_precision)
+    left = confidence < breed
     best, right = [], []
     for row, truth in zip(probs[left], label_index[left], strict=True):
         groups = group_probabilities(row, labels)
@@ -123,10 +128,9 @@ def choose_thresholds(
 
 
 def _lowest_threshold(scores: np.ndarray, correct: np.ndarray, precision: float) -> float:
-    """The lowest score from which on the share of correct answers is at least `precision`; 1.0 if there is none."""
-    if not len(scores):
-        return 1.0
+    """The lowest score from which on the share of correct answers is at least `precision`; else `NEVER`."""
     order = np.argsort(-scores, kind="stable")
-    running = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(running >= precision)
-    return float(scores[order][enough[-1]]) if len(enough) else 1.0
+    scores, running = scores[order], np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    ends_a_tie = np.append(scores[1:] < scores[:-1], True)[: len(scores)]  # equal scores are accepted together
+    enough = np.flatnonzero((running >= precision) & ends_a_tie)
+    return float(scores[enough[-1]]) if len(enough) else NEVER

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ml import MLError
 from ml.calibration import expected_calibration_error, log_loss, softmax
 
 
@@ -17,9 +18,11 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
 
 def measure(logits: np.ndarray, label_index: np.ndarray, temperature: float = 1.0) -> dict:
     """(N, C) logits and (N,) true labels -> top-1/3/5 with 95 % intervals, log loss (nats) and ECE (15 bins)."""
+    if not np.isfinite(logits).all():
+        raise MLError("Expected finite logits. Received: NaN or infinity.")
     probs = softmax(logits, temperature)
     n = len(label_index)
-    rank = (probs > probs[np.arange(n), label_index][:, None]).sum(axis=1)
+    rank = (probs >= probs[np.arange(n), label_index][:, None]).sum(axis=1) - 1  # a tie is no hit
     figures: dict = {"n": n}
     for k in (1, 3, 5):
         right = int((rank < k).sum())

@@ -1,5 +1,7 @@
 """Keras network -> LiteRT file: the one place where TensorFlow itself is needed, because its converter is."""
 
+import contextlib
+import io
 from pathlib import Path
 
 import keras
@@ -18,7 +20,8 @@ def export_litert(model: keras.Model, image_size: int, path: Path) -> None:
     converter = tf.lite.TFLiteConverter.from_keras_model(with_embedding(model, image_size))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
-    path.write_bytes(converter.convert())
+    with contextlib.redirect_stdout(io.StringIO()):  # Keras would print a page about the graph it saves on the way
+        path.write_bytes(converter.convert())
 
 
 def parity(model: keras.Model, session, images: np.ndarray) -> float:

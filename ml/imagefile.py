@@ -4,6 +4,7 @@ Every entry (upload, API, command line, training) asks here first, so that a bom
 in about a millisecond, the same way everywhere.
 """
 
+import contextlib
 import io
 import re
 import struct
@@ -56,14 +57,14 @@ def inspect_image(image_bytes: bytes) -> ImageFacts:
         raise UnreadableImage("empty", "Expected a photo. Received: an empty file (0 bytes).")
     image_format = _format_of(image_bytes)
     {"JPEG": _check_jpeg, "PNG": _check_png, "WEBP": _check_webp, "HEIF": _check_heif}[image_format](image_bytes)
-    width, height = _size_of(image_bytes, image_format)
+    width, height, orientation = _header_of(image_bytes, image_format)
     if width * height > MAX_PIXELS[image_format]:
         raise UnreadableImage(
             "too_many_pixels",
             f"Expected at most {MAX_PIXELS[image_format] / 1e6:.0f} million pixels in a {image_format}. "
             f"Received: {width} x {height} = {width * height / 1e6:.0f} million.",
         )
-    return ImageFacts(image_format, width, height)
+    return ImageFacts(image_format, *((height, width) if orientation >= 5 else (width, height)))
 
 
 def _format_of(image_bytes: bytes) -> str:
@@ -82,15 +83,23 @@ def _format_of(image_bytes: bytes) -> str:
     )
 
 
-def _size_of(image_bytes: bytes, image_format: str) -> tuple[int, int]:
+def _header_of(image_bytes: bytes, image_format: str) -> tuple[int, int, int]:
+    """Width and height as stored, and the EXIF orientation (5 to 8: lies on its side)."""
     try:
         with Image.open(io.BytesIO(image_bytes), formats=[image_format]) as image:
-            lies_on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return image.size[::-1] if lies_on_its_side else image.size
+            return *image.size, _orientation(image.info.get("exif", b""))
     except Exception as error:  # Pillow's readers raise nearly anything on a broken header
         raise UnreadableImage(
             "undecodable", f"Expected a whole {image_format}. Received: a broken header ({error})."
         ) from error
+
+
+def _orientation(exif_bytes: bytes) -> int:
+    """From the EXIF block alone: `image.getexif()` would decode a whole PNG in search of one."""
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # a broken block costs the orientation, not the photo
+        exif.load(exif_bytes)
+    return exif.get(ExifTags.Base.Orientation, 1)
 
 
 def _truncated(image_format: str, missing: str) -> UnreadableImage:
@@ -135,13 +144,14 @@ def _check_webp(image_bytes: bytes) -> None:
 
 
 def _check_heif(image_bytes: bytes) -> None:
-    position = 0
+    position, boxes = 0, set()
     while position + 8 <= len(image_bytes):
+        boxes.add(image_bytes[position + 4 : position + 8])
         length = int.from_bytes(image_bytes[position : position + 4], "big")
         if length == 1:
             length = int.from_bytes(image_bytes[position + 8 : position + 16], "big")
         if length == 0:  # the last box runs to the end of the file
-            return
+            length = len(image_bytes) - position
         position += max(length, 8)
-    if position != len(image_bytes):
+    if position != len(image_bytes) or b"mdat" not in boxes:
         raise _truncated("HEIF", "last box")

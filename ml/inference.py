@@ -22,7 +22,8 @@ class Session:
         try:
             self._interpreter = Interpreter(str(model_path), num_threads=num_threads)
             self._run = self._interpreter.get_signature_runner()
-        except (ValueError, RuntimeError, OSError) as error:
+            self.image_size = int(self._run.get_input_details()["pixels"]["shape"][1])
+        except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise BadCheckpoint(f"Expected a LiteRT network in {model_path}. Received: {error}.") from error
         self._lock = threading.Lock()
 
@@ -53,8 +54,13 @@ class Classifier:
     def __init__(self, checkpoint: Checkpoint, num_threads: int = 1):
         self.checkpoint = checkpoint
         self.session = Session(checkpoint.model_path, num_threads)
-        num_classes = self.session(np.zeros((checkpoint.image_size, checkpoint.image_size, 3), np.uint8))["logits"].size
-        if num_classes != len(checkpoint.labels):
+        size, network = checkpoint.image_size, self.session.image_size
+        if network != size:
+            raise BadCheckpoint(f"Expected {size}-pixel images in {checkpoint.model_path}. Received: {network}.")
+        logits = self.session(np.full((size, size, 3), 128, np.uint8))["logits"]
+        if not np.isfinite(logits).all():
+            raise BadCheckpoint(f"Expected finite logits of {checkpoint.model_path}. Received: NaN or infinity.")
+        if (num_classes := logits.size) != len(checkpoint.labels):
             raise BadCheckpoint(
                 f"Expected {len(checkpoint.labels)} logits of {checkpoint.folder}. Received: {num_classes}."
             )

@@ -133,6 +133,7 @@ def _copy(model, *, image_size, clone_function=None, copy_weights=True) -> keras
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
     clone_function = clone_function or (lambda layer: type(layer).from_config(layer.get_config()))
     copy = keras.models.clone_model(model, input_tensors=pixels, clone_function=clone_function, call_function=call)
+    copy = keras.Model(pixels, copy.output, name=model.name)  # a clone would carry loss and optimizer with it
     if copy_weights:
         copy.set_weights(model.get_weights())
     return copy

@@ -33,13 +33,20 @@ def decode_image(image_bytes: bytes, shortest_side: int) -> Image.Image:
         with Image.open(io.BytesIO(image_bytes), formats=[facts.format]) as image:
             image.draft("RGB", (shortest_side, shortest_side))
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(_upright(image))
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error … for bad bytes.
         # An OSError that escaped would be taken for a failing disk and tried again.
         raise UnreadableImage(
             "undecodable", f"Expected a whole {facts.format}. Received: one that does not decode ({error})."
         ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block costs the orientation, not the photo
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -65,8 +72,9 @@ def to_square(image: Image.Image, image_size: int) -> np.ndarray:
 
 
 def render_preview(image: Image.Image) -> bytes:
-    """A JPEG of at most `PREVIEW_SIDE` pixels a side, without any metadata: what pages show."""
+    """A JPEG of at most `PREVIEW_SIDE` pixels a side, without any metadata but its colour space: what pages show."""
     preview = image.copy()
+    preview.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
     preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
     stream = io.BytesIO()
     preview.save(stream, "JPEG", quality=85, optimize=False, exif=b"")

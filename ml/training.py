@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +22,9 @@ from sklearn.preprocessing import StandardScaler
 
 from ml import MLError
 from ml.calibration import fit_temperature, log_loss, softmax
+from ml.card import worst_labels, write_card
 from ml.checkpoint import load_checkpoint, seal_checkpoint, write_json, write_labels
-from ml.datasets import Dataset, Item, TrainingBatches, centre_images, load_dataset
+from ml.datasets import SPLITS, Dataset, Item, TrainingBatches, centre_images, load_dataset
 from ml.decision import Label, choose_thresholds, energy_of
 from ml.evaluation import measure, measure_decisions
 from ml.export import export_litert, parity
@@ -38,6 +40,7 @@ from ml.models import (
 from ml.preprocessing import prepare_image
 
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
+HEAD_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)  # inverse regularisation of the head, chosen on val
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class TrainingConfig:
 class TrainingRun:
     """One run in one folder; `say` receives a line for people about each step."""
 
-    def __init__(self, config: TrainingConfig, folder: Path, weights: Path | None, say: Callable[[str], None]):
-        self.config, self.folder, self.weights, self.say = config, folder, weights, say
+    def __init__(
+        self, config: TrainingConfig, folder: Path, weights: Path | None, say: Callable[[str], None], command: str = ""
+    ):
+        self.config, self.folder, self.weights, self.say, self.command = config, folder, weights, say, command
         self.checkpoint_dir = folder / "checkpoint"
 
     def train(self, dataset_folder: Path, group_of: Callable[[str], tuple[str, bool]]) -> dict:
@@ -71,14 +76,14 @@ class TrainingRun:
         self._claim_folder()
         keras.utils.set_random_seed(self.config.seed)
         dataset = load_dataset(dataset_folder, seed=self.config.seed)
-        dataset.save_manifest(self.folder / "manifest.json")
+        self._claim_dataset(dataset)
         counts = {split: len(dataset.part(split)) for split in ("train", "val", "test")}
         self.say(f"{len(dataset.labels)} breeds, photos: {counts}")
         labels = [Label(slug, *group_of(slug)) for slug in dataset.labels]
-        model = self._with_head(dataset)
+        model, share = self._with_head(dataset), 0.0
         if self.config.stages:
-            model = self._fine_tuned(model, dataset)
-        return self._ship(model, dataset, labels)
+            model, share = self._fine_tuned(model, dataset)
+        return self._ship(model, dataset, labels, share)
 
     def _claim_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +91,14 @@ class TrainingRun:
         if config_path.exists() and json.loads(config_path.read_text()) != config:
             raise MLError(f"Expected a new folder or an interrupted run of the same settings. Received: {self.folder}.")
         write_json(config_path, config)
+
+    def _claim_dataset(self, dataset: Dataset) -> None:
+        """What an earlier attempt left behind counts only for the same photos in the same split."""
+        path = self.folder / "dataset.json"
+        if path.exists() and json.loads(path.read_text())["manifest_hash"] != dataset.manifest_hash:
+            raise MLError(f"Expected a new folder, or the photos with which {self.folder} was begun. Received: others.")
+        dataset.save_manifest(self.folder / "manifest.json")
+        write_json(path, {"manifest_hash": dataset.manifest_hash})
 
     # -- the linear head on features of the frozen backbone ------------------------------------------------------
 
@@ -100,7 +113,8 @@ class TrainingRun:
                 say=self.say,
             )
             model.get_layer(LOGITS_LAYER).set_weights([kernel, bias])
-            model.save_weights(path)
+            with whole_file(path) as partial:
+                model.save_weights(partial)
         model.load_weights(path)
         return model
 
@@ -113,7 +127,8 @@ class TrainingRun:
             export_litert(model, self.config.image_size, runtime_file)
             session = Session(runtime_file, num_threads=os.cpu_count() or 1)
             parts = {split: self._embed(session, dataset, dataset.part(split)) for split in ("train", "val")}
-            np.savez(path, **parts)
+            with whole_file(path) as partial:
+                np.savez(partial, **parts)
             self.say(f"features of {sum(map(len, parts.values()))} photos in {time.monotonic() - start:.0f} s")
         return dict(np.load(path))
 
@@ -123,17 +138,23 @@ class TrainingRun:
 
     # -- every layer ---------------------------------------------------------------------------------------------
 
-    def _fine_tuned(self, model: keras.Model, dataset: Dataset) -> keras.Model:
-        """Train all weights but the batch statistics; after each epoch model and optimizer go to `training.keras`."""
-        state, history_path = self.folder / "training.keras", self.folder / "history.json"
-        history = json.loads(history_path.read_text()) if state.exists() else []
+    def _fine_tuned(self, model: keras.Model, dataset: Dataset) -> tuple[keras.Model, float]:
+        """Train all weights but the batch statistics, then average them with where they started.
+
+        Returns the network and the share of the tuned weights in it. After each epoch its state is kept, then its
+        figures; the state that counts is the one of the last figures, so a run may be killed between any two lines.
+        """
+        before = model.get_weights()
+        history_path = self.folder / "history.json"
+        history = json.loads(history_path.read_text()) if history_path.exists() else []
         val_images = centre_images(dataset, dataset.part("val"), self.config.image_size)
         val_index = dataset.label_index(dataset.part("val"))
-        if state.exists():
-            model = keras.saving.load_model(state)
+        if history:
+            model = keras.saving.load_model(self._state(len(history) - 1))
         else:
             self._compile(model, len(dataset.part("train")))
             history.append({"epoch": 0, **validate(model, val_images, val_index)})
+            self._keep(model, history, history_path)
             self.say(f"head alone: {history[-1]}")
         sizes = [size for size, epochs in self.config.stages for _ in range(epochs)]
         for epoch, size in list(enumerate(sizes, start=1))[len(history) - 1 :]:
@@ -150,20 +171,17 @@ class TrainingRun:
             figures = {"epoch": epoch, "size": size, "train_loss": fitted.history["loss"][0]}
             figures |= validate(model, val_images, val_index) | {"seconds": round(time.monotonic() - start)}
             history.append(figures)
-            self._save_state(model, state)
-            write_json(history_path, history)
+            self._keep(model, history, history_path)
             self.say(f"epoch {epoch} of {len(sizes)}: {figures}")
-        return self._averaged(model, val_images, val_index)
+        return self._averaged(model, before, val_images, val_index)
 
-    def _averaged(self, tuned: keras.Model, val_images: np.ndarray, val_index: np.ndarray) -> keras.Model:
+    def _averaged(self, tuned: keras.Model, before: list[np.ndarray], val_images, val_index):
         """Go back a part of the way to the linear head's network, as far as val likes it (WiSE-FT, Wortsman 2022).
 
         The share of the tuned weights with the lowest log loss on val, after its own temperature, wins.
         """
         after = tuned.get_weights()
-        tuned.load_weights(self.folder / "head.weights.h5")
-        before = tuned.get_weights()
-        best_loss, best_weights = np.inf, after
+        best_loss, best_share, best_weights = np.inf, 1.0, after
         for share in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
             mixed = [a * share + b * (1 - share) for a, b in zip(after, before, strict=True)]
             tuned.set_weights(mixed)
@@ -172,9 +190,9 @@ class TrainingRun:
             top1 = (logits.argmax(axis=1) == val_index).mean()
             self.say(f"{share:.1f} of the tuned weights: val top-1 {top1:.4f}, loss {loss:.4f}")
             if loss < best_loss:
-                best_loss, best_weights = loss, mixed
+                best_loss, best_share, best_weights = loss, share, mixed
         tuned.set_weights(best_weights)
-        return tuned
+        return tuned, best_share
 
     def _compile(self, model: keras.Model, num_photos: int) -> None:
         freeze_batch_norm(model)
@@ -188,14 +206,21 @@ class TrainingRun:
             SmoothedCrossentropy(self.config.label_smoothing),
         )
 
-    def _save_state(self, model: keras.Model, path: Path) -> None:
-        partial = path.with_name("partial.keras")
-        model.save(partial)
-        partial.replace(path)
+    def _state(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch}.keras"
+
+    def _keep(self, model: keras.Model, history: list[dict], history_path: Path) -> None:
+        epoch = len(history) - 1
+        with whole_file(self._state(epoch)) as partial:
+            model.save(partial)
+        with whole_file(history_path) as partial:
+            write_json(partial, history)
+        for earlier in range(epoch):
+            self._state(earlier).unlink(missing_ok=True)
 
     # -- what is shipped -----------------------------------------------------------------------------------------
 
-    def _ship(self, model: keras.Model, dataset: Dataset, labels: list[Label]) -> dict:
+    def _ship(self, model: keras.Model, dataset: Dataset, labels: list[Label], share: float) -> dict:
         """Write the checkpoint folder. Every figure in it is measured on the exported file, from JPEG bytes."""
         folder, size = self.checkpoint_dir, self.config.image_size
         folder.mkdir(exist_ok=True)
@@ -205,7 +230,7 @@ class TrainingRun:
         export_litert(shipped, size, folder / "model.tflite")
         session = Session(folder / "model.tflite", num_threads=os.cpu_count() or 1)
         difference = parity(shipped, session, centre_images(dataset, dataset.part("val")[::50], size))
-        if difference > PARITY_LIMIT:
+        if not difference <= PARITY_LIMIT:
             raise MLError(f"Expected an export equal to {PARITY_LIMIT} to the network. Received: {difference:.1e}.")
         self.say(f"exported; largest difference of a probability to Keras {difference:.1e}")
 
@@ -238,6 +263,17 @@ class TrainingRun:
             figures[split] = measure(logits[split], truth[split], temperature)
             figures[split]["decisions"] = measure_decisions(decisions, truth[split], labels)
             write_json(folder / f"metrics-{split}.json", figures[split])
+        write_card(
+            folder,
+            checkpoint=classifier.checkpoint,
+            config=self.config,
+            command=self.command,
+            share=share,
+            counts={split: len(dataset.part(split)) for split in SPLITS},
+            manifest=dataset.manifest_hash,
+            figures=figures["test"],
+            worst=worst_labels(logits["test"], truth["test"], dataset.labels),
+        )
         return figures["test"]
 
 
@@ -262,20 +298,31 @@ class SmoothedCrossentropy(keras.losses.Loss):
 def fit_head(train, val, train_index, val_index, *, say=lambda line: None) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression by L-BFGS on (N, D) features; its strength is chosen on val.
 
-    Returns the kernel (D, C) and bias (C,) of a dense layer on the raw features.
+    Returns the kernel (D, C) and bias (C,) of a dense layer on the raw features, float32.
     """
     scaler = StandardScaler().fit(train)
+    scaler.scale_ = np.maximum(scaler.scale_, 0.01)  # what hardly varies is not blown up beyond what float16 holds
     best_loss, best = np.inf, None
-    for strength in (0.0003, 0.001, 0.003, 0.01):
+    for strength in HEAD_STRENGTHS:
         start = time.monotonic()
-        head = LogisticRegression(C=strength, max_iter=300, tol=1e-3).fit(scaler.transform(train), train_index)
-        loss = log_loss(softmax(head.decision_function(scaler.transform(val))), val_index)
-        accuracy = head.score(scaler.transform(val), val_index)
-        say(f"head with C={strength}: val top-1 {accuracy:.3f}, loss {loss:.3f}, {time.monotonic() - start:.1f} s")
+        kernel, bias = _dense(
+            LogisticRegression(C=strength, max_iter=300, tol=1e-3).fit(scaler.transform(train), train_index)
+        )
+        kernel, bias = kernel / scaler.scale_[:, None], bias - (scaler.mean_ / scaler.scale_) @ kernel
+        logits = val @ kernel + bias
+        loss, top1 = log_loss(softmax(logits), val_index), (logits.argmax(axis=1) == val_index).mean()
+        say(f"head with C={strength}: val top-1 {top1:.3f}, loss {loss:.3f}, {time.monotonic() - start:.1f} s")
         if loss < best_loss:
-            best_loss, best = loss, head
-    kernel = (best.coef_ / scaler.scale_).T
-    return kernel.astype(np.float32), (best.intercept_ - scaler.mean_ @ kernel).astype(np.float32)
+            best_loss, best = loss, (kernel.astype(np.float32), bias.astype(np.float32))
+    return best
+
+
+def _dense(fitted: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel (D, C) and bias (C,); of two classes scikit-learn keeps one column, half of which is each one's share."""
+    kernel, bias = fitted.coef_.T, fitted.intercept_
+    if kernel.shape[1] == 1:
+        return np.hstack([-kernel / 2, kernel / 2]), np.hstack([-bias / 2, bias / 2])
+    return kernel, bias
 
 
 def validate(model: keras.Model, images: np.ndarray, label_index: np.ndarray) -> dict:
@@ -288,6 +335,14 @@ def validate(model: keras.Model, images: np.ndarray, label_index: np.ndarray) ->
 def predict_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """(N, H, W, 3) uint8 -> (N, C) logits."""
     return np.concatenate([model.predict_on_batch(images[i : i + 64]) for i in range(0, len(images), 64)])
+
+
+@contextmanager
+def whole_file(path: Path):
+    """Write to a neighbour of `path` that takes its place once the block is done: there is never half a file."""
+    partial = path.with_name("partial-" + path.name)
+    yield partial
+    partial.replace(path)
 
 
 def git_commit() -> str:

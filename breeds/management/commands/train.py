@@ -54,10 +54,22 @@ class Command(BaseCommand):
             batch_size=options["batch_size"],
             seed=options["seed"],
         )
-        run = TrainingRun(config, options["out"], options["weights"], self._say)
+        run = TrainingRun(config, options["out"], options["weights"], self._say, command_line(options))
         figures = run.train(unpack_dataset(options["dataset"], settings.DATA_DIR / "datasets"), group_of)
         self._say(f"test: top-1 {figures['top1']:.1%} of {figures['n']} photos. Checkpoint: {run.checkpoint_dir}")
 
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def command_line(options: dict) -> str:
+    """The command that makes this run, with the bare names of its files."""
+    parts = ["manage.py train", options["recipe"], f"--dataset {options['dataset'].name}", f"--name {options['name']}"]
+    if options["weights"]:
+        parts.append(f"--weights {options['weights'].name}")
+    parts += [f"--fine-tune {size}:{epochs}" for size, epochs in options["fine_tune"]]
+    parts += [
+        f"--{name} {options[name.replace('-', '_')]}" for name in ("backbone", "learning-rate", "batch-size", "seed")
+    ]
+    return " ".join([*parts, f"--out {options['out'].name}"])

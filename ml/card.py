@@ -1,0 +1,100 @@
+"""The model card of a checkpoint (Mitchell et al., 2019), written from what was measured on it."""
+
+import numpy as np
+
+CARD = """# {name} {version}
+
+What a dog on a photo looks like, among {num_labels} labels. Made on {created} from {backbone}.
+
+## Use
+
+For indexing the photos of an animal shelter, with a person who confirms or corrects. It says what a dog *looks like*.
+It does not prove a breed, least of all that of a mixed-breed dog, and it must not be used to put a dog into a legal
+category: that takes a person qualified for it. A breed that is not among its labels can only be mistaken for another.
+
+## Data
+
+{train} photos to train on, {val} to choose on, {test} to test on once; near-duplicates lie on one side
+(manifest {manifest}). Stanford Dogs (Khosla et al., 2011) derives from ImageNet and is for research, not for sale;
+the same holds for what is trained on it. The backbone was pretrained on ImageNet and has seen many of these dogs, so
+every figure here flatters, and photos of a shelter, with people and gardens around the dog, are harder than crops.
+
+## Recipe
+
+    {command}
+
+Linear head by L-BFGS on features of the frozen backbone; then every layer but the batch statistics, with AdamW, a
+cosine schedule, label smoothing and random crops, flips and light, at (image size, epochs) {stages}; then {share:.0%}
+of the way from the first to the second, chosen on val (WiSE-FT). Folded, rounded to float16, exported to LiteRT.
+
+## Figures
+
+On the {test} test photos, from JPEG bytes through the exported file, as the command above prints and
+`metrics-test.json` keeps. 95 % intervals by Wilson.
+
+| measure | value | interval |
+|---|---|---|
+| top-1 | {top1} | {top1_interval} |
+| top-3 | {top3} | {top3_interval} |
+| top-5 | {top5} | {top5_interval} |
+| log loss (nats) | {loss:.3f} | |
+| expected calibration error, 15 bins | {ece:.1%} | |
+| photos that get a breed | {breed_share:.1%} | |
+| … and it is right | {breed_precision} | {breed_interval} |
+| photos that get only a group | {group_share:.1%} | |
+| … and it is right | {group_precision} | {group_interval} |
+| unsure | {unsure_share:.1%} | |
+| dogs taken for no dog | {not_a_dog_share:.1%} | |
+
+Hardest labels on the test photos (right of all): {worst}.
+
+Not measured here: breeds outside the labels, photos without a dog, whole photos instead of crops, mixed-breed dogs.
+"""
+
+
+def write_card(folder, *, checkpoint, config, command: str, share: float, counts: dict, manifest: str, figures: dict,
+               worst: list[str]) -> None:  # fmt: skip
+    """Write `card.md`. `figures` are those of `ml.evaluation` on the test split, `share` that of the tuned weights."""
+
+    def interval(pair) -> str:
+        return f"{pair[0]:.1%} to {pair[1]:.1%}" if pair else ""
+
+    decisions = figures["decisions"]
+    precisions = {
+        f"{level}_{key}": value
+        for level in ("breed", "group")
+        for key, value in (
+            (
+                "precision",
+                f"{decisions[level]['precision']:.1%}" if "precision" in decisions[level] else "no such photo",
+            ),
+            ("interval", interval(decisions[level].get("interval"))),
+        )
+    }
+    text = CARD.format(
+        name=checkpoint.name,
+        version=checkpoint.version,
+        num_labels=len(checkpoint.labels),
+        created=checkpoint.created,
+        backbone=checkpoint.backbone,
+        command=command,
+        stages=", ".join(f"({size}, {epochs})" for size, epochs in config.stages) or "none",
+        share=share,
+        manifest=manifest[:12],
+        loss=figures["loss"],
+        ece=figures["ece"],
+        worst=", ".join(worst),
+        **counts,
+        **{f"top{k}": f"{figures[f'top{k}']:.1%}" for k in (1, 3, 5)},
+        **{f"top{k}_interval": interval(figures[f"top{k}_interval"]) for k in (1, 3, 5)},
+        **{f"{level}_share": decisions[level]["share"] for level in decisions},
+        **precisions,
+    )
+    (folder / "card.md").write_text(text)
+
+
+def worst_labels(logits: np.ndarray, label_index: np.ndarray, slugs: list[str], most: int = 8) -> list[str]:
+    """The labels with the lowest share of right answers, as `slug 5/18`."""
+    right = logits.argmax(axis=1) == label_index
+    rows = [(right[label_index == i].mean(), i) for i in np.unique(label_index)]
+    return [f"{slugs[i]} {right[label_index == i].sum()}/{(label_index == i).sum()}" for _, i in sorted(rows)[:most]]

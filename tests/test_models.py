@@ -1,0 +1,182 @@
+"""Networks, and the form of them that is shipped."""
+
+import io
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from ml import MLError
+from ml.models import (
+    EMBEDDING_LAYER,
+    LOGITS_LAYER,
+    build_classifier,
+    fold_batch_norm,
+    freeze_batch_norm,
+    round_to_float16,
+    save_as_float16,
+    with_embedding,
+)
+
+SIZE = 32
+
+
+def tiny_network() -> keras.Model:
+    """Every kind of convolution and batch normalisation that folding has to get right, or to leave alone."""
+    pixels = keras.Input((None, None, 3), name="pixels")
+    x = layers.Rescaling(1 / 127.5, -1.0)(pixels)
+    x = layers.Conv2D(6, 3, strides=2, use_bias=False, name="plain")(x)
+    x = layers.ReLU()(layers.BatchNormalization(epsilon=1e-2)(x))
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    x = layers.BatchNormalization(scale=False)(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise_doubled")(x)
+    x = layers.BatchNormalization(center=False)(x)
+    x = layers.Conv2D(8, 1, name="biased")(x)
+    x = layers.BatchNormalization()(x)
+    shared = layers.Conv2D(8, 1, name="feeds_two")(x)
+    x = layers.Add()([layers.BatchNormalization(name="must_stay")(shared), shared])
+    x = layers.BatchNormalization(name="behind_no_convolution")(layers.ReLU()(x))
+    embedding = layers.GlobalAveragePooling2D(name=EMBEDDING_LAYER)(x)
+    return keras.Model(pixels, layers.Dense(4, name=LOGITS_LAYER)(layers.Dropout(0.5)(embedding)))
+
+
+def scramble(network: keras.Model) -> keras.Model:
+    """Give every weight that training could change a random value; the batch statistics above all."""
+    rng = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            for weight in layer.weights:
+                low, high = (0.3, 2.0) if weight.name in ("gamma", "moving_variance") else (-0.5, 0.5)
+                weight.assign(rng.uniform(low, high, weight.shape))
+        elif layer.get_weights() and getattr(layer, "use_bias", False):
+            layer.bias.assign(rng.uniform(-0.5, 0.5, layer.bias.shape))
+    return network
+
+
+def pictures(number: int = 4) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (number, SIZE, SIZE, 3)).astype(np.float32)
+
+
+def answers(network: keras.Model) -> np.ndarray:
+    return np.asarray(network.predict_on_batch(pictures()))
+
+
+@pytest.fixture(scope="module")
+def mobilenet():
+    return scramble(build_classifier("mobilenetv2", 5))
+
+
+def batch_norms(network) -> list[str]:
+    return [layer.name for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
+
+
+def test_it_builds_mobilenet_with_the_known_number_of_parameters():
+    assert build_classifier("mobilenetv2", 120).count_params() == 2_411_704
+
+
+def test_it_gives_one_logit_per_class_at_any_image_size(mobilenet):
+    assert mobilenet.predict_on_batch(np.zeros((2, 64, 96, 3), np.float32)).shape == (2, 5)
+
+
+def test_it_gives_logits_and_no_probabilities(mobilenet):
+    assert mobilenet.get_layer(LOGITS_LAYER).activation is keras.activations.linear
+
+
+def test_it_refuses_an_unknown_backbone():
+    with pytest.raises(MLError, match=r"Expected a backbone among mobilenetv2.*Received: resnet9000"):
+        build_classifier("resnet9000", 3)
+
+
+@pytest.mark.slow
+def test_it_starts_from_the_weights_of_a_backbone(tmp_path):
+    bare = scramble(keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)))
+    bare.save_weights(tmp_path / "bare.weights.h5")
+
+    network = build_classifier("mobilenetv2", 3, weights=tmp_path / "bare.weights.h5")
+
+    embedding = with_embedding(network, SIZE).predict_on_batch(pictures())["embedding"]
+    expected = bare.predict_on_batch(pictures() / 127.5 - 1).mean(axis=(1, 2))
+    np.testing.assert_allclose(embedding, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_it_freezes_the_batch_normalisations_alone():
+    network = tiny_network()
+
+    freeze_batch_norm(network)
+
+    assert batch_norms(network)
+    for layer in network.layers:
+        assert layer.trainable != isinstance(layer, layers.BatchNormalization)
+
+
+def test_it_gives_the_embedding_that_the_logits_are_made_from(mobilenet):
+    outputs = with_embedding(mobilenet, SIZE).predict_on_batch(pictures())
+
+    kernel, bias = mobilenet.get_layer(LOGITS_LAYER).get_weights()
+    np.testing.assert_allclose(outputs["logits"], answers(mobilenet), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs["embedding"] @ kernel + bias, outputs["logits"], rtol=1e-3, atol=1e-3)
+
+
+def test_it_folds_every_batch_normalisation_it_can_and_stays_the_same_function():
+    network = scramble(tiny_network())
+
+    folded = fold_batch_norm(network, SIZE)
+
+    assert batch_norms(folded) == ["must_stay", "behind_no_convolution"]
+    np.testing.assert_allclose(answers(folded), answers(network), rtol=1e-4, atol=1e-4)
+    assert np.ptp(answers(network)) > 0.1  # the pictures do make a difference
+
+
+def test_it_leaves_the_network_it_folds_as_it_was():
+    network = scramble(tiny_network())
+    before = network.get_weights()
+
+    fold_batch_norm(network, SIZE)
+
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.slow
+def test_it_folds_mobilenet_to_the_same_function(mobilenet):
+    folded = fold_batch_norm(mobilenet, SIZE)
+
+    assert batch_norms(folded) == []
+    scale = np.abs(answers(mobilenet)).max()
+    assert np.ptp(answers(mobilenet)) > 0.01 * scale
+    np.testing.assert_allclose(answers(folded), answers(mobilenet), atol=2e-4 * scale)
+
+
+def test_it_rounds_every_weight_to_what_float16_can_hold():
+    network = scramble(tiny_network())
+    before = network.get_weights()
+
+    round_to_float16(network)
+
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old.astype(np.float16))
+
+
+def test_it_stores_float16_and_reads_the_same_function_back(tmp_path):
+    network = fold_batch_norm(scramble(tiny_network()), SIZE)
+    round_to_float16(network)
+
+    save_as_float16(network, tmp_path / "model.keras")
+
+    np.testing.assert_array_equal(answers(keras.saving.load_model(tmp_path / "model.keras")), answers(network))
+    kinds = set()
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        stored = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(stored) as file:
+        file.visititems(lambda name, child: kinds.add(child.dtype) if isinstance(child, h5py.Dataset) else None)
+    assert np.dtype(np.float16) in kinds
+    assert np.dtype(np.float32) not in kinds
+
+
+def test_it_leaves_no_other_file_beside_the_stored_one(tmp_path):
+    save_as_float16(tiny_network(), tmp_path / "model.keras")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
