@@ -1,10 +1,12 @@
 import errno
+import hashlib
 import os
 import secrets
 import socket
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
@@ -27,7 +29,7 @@ class Command(BaseCommand):
             register_checkpoint(settings.BUNDLED_CLASSIFIER, bundled=True)
         except BadCheckpoint as error:
             self.stderr.write(f"Photos will wait for a classifier: {error}")
-        call_command("collectstatic", interactive=False, verbosity=0)
+        collect_static()
         self._first_admin()
 
     def _first_admin(self) -> None:
@@ -39,6 +41,20 @@ class Command(BaseCommand):
         users.create_superuser("admin", "", chosen := password or secrets.token_urlsafe(12))
         shown = "the one in FLAIR_ADMIN_PASSWORD" if password else f"{chosen}  (shown only now)"
         self.stdout.write(f"\n  First account: admin, password: {shown}\n")
+
+
+def collect_static() -> None:
+    """Collect and compress the static files, which takes seconds, only where one of them has changed."""
+    files = (
+        (path, storage.size(path), storage.get_modified_time(path).timestamp())
+        for finder in get_finders()
+        for path, storage in finder.list([])
+    )
+    state = hashlib.sha256(repr(sorted(files)).encode()).hexdigest()
+    stamp = settings.STATIC_ROOT / ".collected"
+    if not stamp.exists() or stamp.read_text() != state:
+        call_command("collectstatic", interactive=False, verbosity=0)
+        stamp.write_text(state)
 
 
 def check_port(port: int) -> None:
