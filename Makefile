@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run worker test test-all lint format lock messages
+.PHONY: help install run worker test test-all lint format lock messages bench-train
 
 help:  ## show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,3 +63,6 @@ lock: $(VENV)/.development  ## compile the pinned requirements anew
 messages: $(VENV)/.development  ## collect and compile the French translation (needs gettext)
 	@$(BIN)/python manage.py makemessages --locale fr --no-location --ignore .venv
 	@$(BIN)/python manage.py compilemessages --locale fr --ignore .venv
+
+bench-train: $(VENV)/.runtime  ## time training against plain Keras: DATASET=… WEIGHTS=… ARGS="--photos 512"
+	@$(BIN)/python -m benchmarks.train --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(ARGS)

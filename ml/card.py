@@ -23,9 +23,8 @@ every figure here flatters, and photos of a shelter, with people and gardens aro
 
     {command}
 
-Linear head by L-BFGS on features of the frozen backbone; then every layer but the batch statistics, with AdamW, a
-cosine schedule, label smoothing and random crops, flips and light, at (image size, epochs) {stages}; then {share:.0%}
-of the way from the first to the second, chosen on val (WiSE-FT). Folded, rounded to float16, exported to LiteRT.
+{recipe}
+Batch normalisation folded into the convolutions, weights rounded to float16, exported to LiteRT.
 
 ## Figures
 
@@ -52,9 +51,9 @@ Not measured here: breeds outside the labels, photos without a dog, whole photos
 """
 
 
-def write_card(folder, *, checkpoint, config, command: str, share: float, counts: dict, manifest: str, figures: dict,
+def write_card(folder, *, checkpoint, recipe: str, command: str, counts: dict, manifest: str, figures: dict,
                worst: list[str]) -> None:  # fmt: skip
-    """Write `card.md`. `figures` are those of `ml.evaluation` on the test split, `share` that of the tuned weights."""
+    """Write `card.md`. `figures` are those of `ml.evaluation` on the test split."""
 
     def interval(pair) -> str:
         return f"{pair[0]:.1%} to {pair[1]:.1%}" if pair else ""
@@ -78,8 +77,7 @@ def write_card(folder, *, checkpoint, config, command: str, share: float, counts
         created=checkpoint.created,
         backbone=checkpoint.backbone,
         command=command,
-        stages=", ".join(f"({size}, {epochs})" for size, epochs in config.stages) or "none",
-        share=share,
+        recipe=recipe,
         manifest=manifest[:12],
         loss=figures["loss"],
         ece=figures["ece"],

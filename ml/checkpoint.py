@@ -10,9 +10,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ml import BadCheckpoint
+from ml import BadCheckpoint, MLError
 from ml.decision import Label, Thresholds
-from ml.preprocessing import PREPROCESSING_ID
+from ml.preprocessing import preprocessing_id
 
 HASHED_PARTS = ("model.tflite", "labels.json", "calibration.json", "decision.json")
 
@@ -26,6 +26,7 @@ class Checkpoint:
     version: str
     backbone: str
     image_size: int
+    steps: tuple[str, ...]
     labels: tuple[Label, ...]
     temperature: float
     thresholds: Thresholds
@@ -44,11 +45,15 @@ def write_labels(folder: Path, labels: list[Label]) -> None:
     write_json(folder / "labels.json", [asdict(label) for label in labels])
 
 
-def seal_checkpoint(folder: Path, **info) -> str:
-    """Write `info.json` over the finished parts of `folder` and return the version."""
+def seal_checkpoint(folder: Path, *, steps: tuple[str, ...] = (), **info) -> str:
+    """Write `info.json` over the finished parts of `folder` and return the version.
+
+    `steps`: those of `ml.preprocessing` that follow the centre crop.
+    """
     files = {name: _sha256(folder / name) for name in HASHED_PARTS}
     version = _version_of(files)
-    write_json(folder / "info.json", {"version": version, "preprocessing": PREPROCESSING_ID, **info, "files": files})
+    way_in = {"preprocessing": preprocessing_id(steps), "steps": steps}
+    write_json(folder / "info.json", {"version": version, **way_in, **info, "files": files})
     return version
 
 
@@ -56,7 +61,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read and verify a checkpoint folder. Raises `BadCheckpoint` with one line that says what is wrong."""
     try:
         return _verified(folder)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except BadCheckpoint:
+        raise
+    except (MLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadCheckpoint(f"Expected the parts of a checkpoint in {folder}. Received: {error!r} in them.") from error
 
 
@@ -71,10 +78,9 @@ def _verified(folder: Path) -> Checkpoint:
             )
     if set(info.get("files", {})) != set(HASHED_PARTS) or info["version"] != _version_of(info["files"]):
         raise BadCheckpoint(f"Expected info.json of {folder} to list {', '.join(HASHED_PARTS)} and their version.")
-    if info["preprocessing"] != PREPROCESSING_ID:
-        raise BadCheckpoint(
-            f"Expected preprocessing {PREPROCESSING_ID}. Received: {info['preprocessing']} in {folder}."
-        )
+    steps = tuple(info.get("steps", ()))
+    if info["preprocessing"] != (expected := preprocessing_id(steps)):
+        raise BadCheckpoint(f"Expected preprocessing {expected}. Received: {info['preprocessing']} in {folder}.")
     labels = tuple(Label(**label) for label in _read_json(folder, "labels.json"))
     temperature = _read_json(folder, "calibration.json")["temperature"]
     thresholds = Thresholds(**_read_json(folder, "decision.json")["thresholds"])
@@ -87,6 +93,7 @@ def _verified(folder: Path) -> Checkpoint:
         version=info["version"],
         backbone=info["backbone"],
         image_size=info["image_size"],
+        steps=steps,
         labels=labels,
         temperature=temperature,
         thresholds=thresholds,

@@ -45,3 +45,60 @@ def measure_decisions(decisions: list, label_index: np.ndarray, labels) -> dict:
             right = sum(getattr(d, named) == getattr(truth, attribute) for d, truth in chosen)
             figures[level] |= {"precision": right / len(chosen), "interval": wilson_interval(right, len(chosen))}
     return figures
+
+
+def per_label(predicted: np.ndarray, label_index: np.ndarray, slugs: list[str]) -> list[dict]:
+    """A row per label: photos of it, share of those found (recall, with interval), share right of those so called."""
+    rows = []
+    for i, slug in enumerate(slugs):
+        truth, called = label_index == i, predicted == i
+        right = int((truth & called).sum())
+        rows.append(
+            {
+                "label": slug,
+                "n": int(truth.sum()),
+                "recall": right / truth.sum() if truth.any() else None,
+                "recall_interval": wilson_interval(right, int(truth.sum())),
+                "precision": right / called.sum() if called.any() else None,
+            }
+        )
+    return rows
+
+
+def confusion_matrix(predicted: np.ndarray, label_index: np.ndarray, num_classes: int) -> np.ndarray:
+    """(C, C) counts: rows are what a photo is, columns what it was called."""
+    matrix = np.zeros((num_classes, num_classes), int)
+    np.add.at(matrix, (label_index, predicted), 1)
+    return matrix
+
+
+def worst_pairs(matrix: np.ndarray, most: int = 10) -> list[tuple[int, int, int]]:
+    """(truth, called, photos) of the most frequent mistakes."""
+    mistakes = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
+    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True)]
+    return [(i, j, int(mistakes[i, j])) for i, j in pairs if mistakes[i, j]]
+
+
+def reliability(probs: np.ndarray, label_index: np.ndarray, bins: int = 15) -> list[dict]:
+    """Per bin of confidence that holds photos: their number, mean confidence, accuracy and its interval."""
+    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == label_index
+    bin_index = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        {
+            "n": int(chosen.sum()),
+            "confidence": float(confidence[chosen].mean()),
+            "accuracy": float(correct[chosen].mean()),
+            "interval": wilson_interval(int(correct[chosen].sum()), int(chosen.sum())),
+        }
+        for chosen in (bin_index == b for b in range(bins))
+        if chosen.any()
+    ]
+
+
+def coverage_accuracy(probs: np.ndarray, label_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) share of photos answered, the surest first, and (N,) accuracy on them (El-Yaniv and Wiener, 2010)."""
+    order = np.argsort(-probs.max(axis=1), kind="stable")
+    correct = (probs.argmax(axis=1) == label_index)[order]
+    answered = np.arange(1, len(order) + 1)
+    return answered / len(order), np.cumsum(correct) / answered

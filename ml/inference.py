@@ -12,7 +12,7 @@ from ml import BadCheckpoint
 from ml.calibration import softmax
 from ml.checkpoint import Checkpoint, load_checkpoint
 from ml.decision import Candidate, Decision, decide, energy_of
-from ml.preprocessing import decode_image, prepare_image, render_preview, to_square
+from ml.preprocessing import apply_steps, decode_image, prepare_image, render_preview, to_pixels, to_square_image
 
 
 class Session:
@@ -28,7 +28,7 @@ class Session:
         self._lock = threading.Lock()
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """(H, W, 3) uint8 -> {"logits": (C,), "embedding": (D,)} float32."""
+        """(H, W, C) uint8 -> {"logits": (C,), "embedding": (D,)} float32."""
         with self._lock:
             outputs = self._run(pixels=image[None].astype(np.float32))
             return {name: np.array(value[0]) for name, value in outputs.items()}
@@ -57,7 +57,8 @@ class Classifier:
         size, network = checkpoint.image_size, self.session.image_size
         if network != size:
             raise BadCheckpoint(f"Expected {size}-pixel images in {checkpoint.model_path}. Received: {network}.")
-        logits = self.session(np.full((size, size, 3), 128, np.uint8))["logits"]
+        channels = 1 if "greyscale" in checkpoint.steps else 3
+        logits = self.session(np.full((size, size, channels), 128, np.uint8))["logits"]
         if not np.isfinite(logits).all():
             raise BadCheckpoint(f"Expected finite logits of {checkpoint.model_path}. Received: NaN or infinity.")
         if (num_classes := logits.size) != len(checkpoint.labels):
@@ -72,7 +73,7 @@ class Classifier:
 
     def logits(self, image_bytes: bytes) -> np.ndarray:
         """(C,) logits of one photo. Raises `UnreadableImage`."""
-        return self.session(prepare_image(image_bytes, self.checkpoint.image_size))["logits"]
+        return self.session(prepare_image(image_bytes, self.checkpoint.image_size, self.checkpoint.steps))["logits"]
 
     def decide(self, logits: np.ndarray, top_k: int = 5) -> Decision:
         probs = softmax(logits, self.checkpoint.temperature)
@@ -82,7 +83,8 @@ class Classifier:
         """Raises `UnreadableImage`."""
         start = time.perf_counter()
         image = decode_image(image_bytes, 2 * self.checkpoint.image_size)
-        logits = self.session(to_square(image, self.checkpoint.image_size))["logits"]
+        square = to_square_image(image, self.checkpoint.image_size)
+        logits = self.session(to_pixels(apply_steps(square, self.checkpoint.steps)))["logits"]
         found = self.decide(logits, top_k)
         milliseconds = (time.perf_counter() - start) * 1000
         return Classification(

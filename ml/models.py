@@ -1,9 +1,11 @@
-"""Networks: a pretrained backbone with a linear head, and the form of it that is shipped.
+"""Networks: our own convolutional one, pretrained backbones with a linear head, and the form that is shipped.
 
-Every network takes pixels as they are, (N, H, W, 3) in [0, 255], and gives logits; scaling to the backbone's own
-range is its first layer, softmax is not a part of it. Backend-neutral Keras: nothing here is TensorFlow's.
+Every network takes pixels as they are, (N, H, W, C) in [0, 255], and gives logits; scaling to its own range is its
+first layer, softmax is not a part of it. Backend-neutral Keras: nothing here is TensorFlow's.
 """
 
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,49 +19,139 @@ from ml import MLError
 EMBEDDING_LAYER = "embedding"
 LOGITS_LAYER = "logits"
 
+# The filters of the own networks: `cnn` as in the first system, `cnn-extra` with one more convolution.
+OWN_FILTERS = {"cnn": (32, 64, 128, 256), "cnn-extra": (32, 64, 128, 256, 512)}
+
+
+def build_cnn(
+    num_classes: int,
+    *,
+    image_size: int = 224,
+    channels: int = 1,
+    filters: Sequence[int] = OWN_FILTERS["cnn"],
+    units: int = 256,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Convolutions (3 x 3, same, ReLU), each with a pooling of 2, then a hidden layer of `units` (the embedding).
+
+    Input (N, image_size, image_size, channels). 13,233,923 parameters for 3 classes as it stands.
+    """
+    pixels = keras.Input((image_size, image_size, channels), name="pixels")
+    x = Apart()(layers.Rescaling(1 / 255)(pixels))
+    for number in filters:
+        x = layers.MaxPooling2D(2)(layers.Conv2D(number, 3, padding="same", activation="relu")(x))
+    embedding = layers.Dense(units, activation="relu", name=EMBEDDING_LAYER)(layers.Flatten()(x))
+    logits = layers.Dense(num_classes, name=LOGITS_LAYER)(layers.Dropout(dropout)(embedding) if dropout else embedding)
+    return keras.Model(pixels, logits, name="cnn")
+
+
+@keras.saving.register_keras_serializable("flair")
+class ReverseChannels(layers.Layer):
+    """RGB -> BGR, which the oldest networks of `keras.applications` were trained on."""
+
+    def call(self, images):
+        return keras.ops.flip(images, axis=-1)
+
+
+@keras.saving.register_keras_serializable("flair")
+class Apart(layers.Layer):
+    """Changes nothing, but keeps the scaling before it out of the convolution behind it.
+
+    The exporter would fuse the two and round the product to float16, which is another function than the one trained.
+    """
+
+    def call(self, images):
+        return keras.ops.clip(images, -1000.0, 1000.0)
+
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network of `keras.applications`, with the pixel range it was trained on: x -> x * scale + offset."""
+    """A network of `keras.applications` and the pixels it was trained on: x -> x * scale + offset, RGB or BGR.
+
+    `last_layer` cuts the network after that layer.
+    """
 
     constructor: str
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float | list[float] = 1.0
+    offset: float | list[float] = 0.0
+    reversed_channels: bool = False
     last_layer: str | None = None
 
 
-BACKBONES = {
-    "mobilenetv2": Backbone("MobileNetV2", scale=1 / 127.5, offset=-1.0),
+# The three ways in which `keras.applications` scales pixels (its `imagenet_utils.preprocess_input`); families that
+# are not named here scale by a layer of their own.
+_CAFFE = {"offset": [-103.939, -116.779, -123.68], "reversed_channels": True}
+_TF = {"scale": 1 / 127.5, "offset": -1.0}
+_TORCH = {
+    "scale": [1 / (255 * deviation) for deviation in (0.229, 0.224, 0.225)],
+    "offset": [-mean / deviation for mean, deviation in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))],
+}
+_FAMILIES = {
+    "VGG16": _CAFFE, "VGG19": _CAFFE, "ResNet50": _CAFFE, "ResNet101": _CAFFE, "ResNet152": _CAFFE,
+    "ResNet50V2": _TF, "ResNet101V2": _TF, "ResNet152V2": _TF, "Xception": _TF, "InceptionV3": _TF,
+    "InceptionResNetV2": _TF, "MobileNet": _TF, "MobileNetV2": _TF, "NASNetMobile": _TF, "NASNetLarge": _TF,
+    "DenseNet121": _TORCH, "DenseNet169": _TORCH, "DenseNet201": _TORCH,
+    **{f"EfficientNetB{size}": {} for size in range(8)},
+    **{f"EfficientNetV2{size}": {} for size in ("B0", "B1", "B2", "B3", "S", "M", "L")},
+    **{f"ConvNeXt{size}": {} for size in ("Tiny", "Small", "Base", "Large", "XLarge")},
+    "MobileNetV3Small": {}, "MobileNetV3Large": {},
+}  # fmt: skip
+BACKBONES = {name.lower(): Backbone(name, **scaling) for name, scaling in _FAMILIES.items()} | {
     "efficientnetb4-to-block7a": Backbone("EfficientNetB4", last_layer="block7a_project_bn"),
 }
 
+IMAGENET = "imagenet"
 
-def build_classifier(backbone_name: str, num_classes: int, *, weights: Path | None = None, dropout=0.2) -> keras.Model:
+
+def build_classifier(
+    backbone_name: str, num_classes: int, *, weights: Path | str | None = None, dropout: float = 0.2
+) -> keras.Model:
     """Backbone -> average pooling (the embedding) -> dropout -> linear head. Input (N, H, W, 3), any H and W.
 
-    `weights` is a Keras weights file of the bare backbone; without one it starts from random numbers.
+    `weights`: a Keras weights file of the bare backbone, `"imagenet"` to fetch them from the web, None for random
+    numbers. Raises `MLError` for an unknown backbone and for weights that cannot be had or do not fit.
     """
     if backbone_name not in BACKBONES:
         raise MLError(f"Expected a backbone among {', '.join(BACKBONES)}. Received: {backbone_name}.")
     backbone = BACKBONES[backbone_name]
     pixels = keras.Input((None, None, 3), name="pixels")
-    x = layers.Rescaling(backbone.scale, backbone.offset)(pixels)
+    x = ReverseChannels()(pixels) if backbone.reversed_channels else pixels
+    x = Apart()(layers.Rescaling(backbone.scale, backbone.offset)(x))
     body = _body(backbone, input_tensor=x)
     if weights:
-        bare = _body(backbone, input_shape=(224, 224, 3))
-        bare.load_weights(weights)
-        body.set_weights(bare.get_weights())
+        body.set_weights(_pretrained(backbone, weights))
     embedding = layers.GlobalAveragePooling2D(name=EMBEDDING_LAYER)(body.output)
     logits = layers.Dense(num_classes, name=LOGITS_LAYER)(layers.Dropout(dropout)(embedding))
     return keras.Model(pixels, logits, name=backbone_name.replace("-", "_"))
 
 
-def _body(backbone: Backbone, **input_spec) -> keras.Model:
+def _pretrained(backbone: Backbone, weights: Path | str) -> list[np.ndarray]:
+    try:
+        if weights == IMAGENET:
+            return _body(backbone, weights=IMAGENET, input_shape=(224, 224, 3)).get_weights()
+        bare = _body(backbone, input_shape=(224, 224, 3))
+        bare.load_weights(weights)
+        return bare.get_weights()
+    except Exception as error:  # urllib's, h5py's, Keras' own …
+        hint = " Give --weights FILE where there is no internet." if weights == IMAGENET else ""
+        raise MLError(
+            f"Expected the weights of {backbone.constructor} in {weights}. Received: {error}.{hint}"
+        ) from error
+
+
+def _body(backbone: Backbone, weights: str | None = None, **input_spec) -> keras.Model:
     constructor = getattr(keras.applications, backbone.constructor)
-    body = constructor(weights=None, include_top=False, **input_spec)
+    body = constructor(weights=weights, include_top=False, **input_spec)
     if backbone.last_layer:
         return keras.Model(body.input, body.get_layer(backbone.last_layer).output)
     return body
+
+
+def freeze_all_but_last(model: keras.Model, number: int) -> None:
+    """Leave the last `number` layers of the backbone trainable, and all that comes after it."""
+    names = [layer.name for layer in model.layers]
+    for layer in model.layers[: names.index(EMBEDDING_LAYER) - number]:
+        layer.trainable = False
 
 
 def freeze_batch_norm(model: keras.Model) -> None:
@@ -78,6 +170,9 @@ def with_embedding(model: keras.Model, image_size: int) -> keras.Model:
     )
 
 
+FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
+
+
 def fold_batch_norm(model: keras.Model, image_size: int) -> keras.Model:
     """An equal network in which each convolution has absorbed the batch normalisation behind it.
 
@@ -88,7 +183,7 @@ def fold_batch_norm(model: keras.Model, image_size: int) -> keras.Model:
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             source = layer.input._keras_history.operation
-            if type(source) in (layers.Conv2D, layers.DepthwiseConv2D) and len(source._outbound_nodes) == 1:
+            if type(source) in FOLDABLE and len(source._outbound_nodes) == 1:
                 folds[layer.name] = source
     absorbed = {source.name: model.get_layer(name) for name, source in folds.items()}
 
@@ -113,24 +208,27 @@ def fold_batch_norm(model: keras.Model, image_size: int) -> keras.Model:
 
 
 def _folded_weights(convolution, batch_norm) -> list[np.ndarray]:
-    kernel, *bias = convolution.get_weights()
+    *kernels, kernel = convolution.get_weights()
+    bias = 0.0
+    if convolution.use_bias:
+        bias, kernel = kernel, kernels.pop()
     mean, variance = np.asarray(batch_norm.moving_mean), np.asarray(batch_norm.moving_variance)
     gamma = np.asarray(batch_norm.gamma) if batch_norm.scale else np.ones_like(mean)
     beta = np.asarray(batch_norm.beta) if batch_norm.center else np.zeros_like(mean)
     factor = gamma / np.sqrt(variance + batch_norm.epsilon)
     depthwise = isinstance(convolution, layers.DepthwiseConv2D)
     shape = (kernel.shape[2], kernel.shape[3]) if depthwise else (1, -1)
-    return [kernel * factor.reshape(shape), beta + ((bias[0] if bias else 0.0) - mean) * factor]
+    return [*kernels, kernel * factor.reshape(shape), beta + (bias - mean) * factor]
 
 
 def _copy(model, *, image_size, clone_function=None, copy_weights=True) -> keras.Model:
-    """Clone a functional network with the fixed input (image_size, image_size, 3)."""
+    """Clone a functional network with the fixed input (image_size, image_size, C)."""
 
     def call(layer, *args, **kwargs):
         kwargs.pop("mask", None)  # recorded for batch normalisation, unknown to what stands in for it
         return layer(*args, **kwargs)
 
-    pixels = keras.Input((image_size, image_size, 3), name="pixels")
+    pixels = keras.Input((image_size, image_size, model.input.shape[-1]), name="pixels")
     clone_function = clone_function or (lambda layer: type(layer).from_config(layer.get_config()))
     copy = keras.models.clone_model(model, input_tensors=pixels, clone_function=clone_function, call_function=call)
     copy = keras.Model(pixels, copy.output, name=model.name)  # a clone would carry loss and optimizer with it
@@ -146,8 +244,6 @@ def round_to_float16(model: keras.Model) -> None:
 
 def save_as_float16(model: keras.Model, path: Path) -> None:
     """Write a `.keras` file whose weights are stored as float16; `keras.saving.load_model` reads it as it is."""
-    import zipfile
-
     whole = path.with_suffix(".float32.keras")
     model.save(whole)
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:

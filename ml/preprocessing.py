@@ -1,11 +1,12 @@
 """From bytes to pixels: one way in, for training, evaluation and serving alike."""
 
 import io
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
-from ml import UnreadableImage
+from ml import MLError, UnreadableImage
 from ml.imagefile import inspect_image
 
 # Written into every checkpoint: a classifier is served only with the preprocessing it was trained with.
@@ -13,13 +14,52 @@ PREPROCESSING_ID = "upright-rgb-centre-crop-bicubic-1"
 
 PREVIEW_SIDE = 1024
 
+# The classic pipeline of the first own networks, in its order: one channel of grey (ITU-R 601-2 luma), its range
+# stretched to 0 to 255, its histogram flattened, its noise smoothed. Any of them, in any order, on colour as well.
+STEPS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "greyscale": ImageOps.grayscale,
+    "autocontrast": ImageOps.autocontrast,
+    "equalise": ImageOps.equalize,
+    "gaussian": lambda image: image.filter(ImageFilter.GaussianBlur(radius=1)),
+}
 
-def prepare_image(image_bytes: bytes, image_size: int) -> np.ndarray:
-    """Bytes of a photo -> (image_size, image_size, 3) uint8 RGB, what every network here is fed.
 
-    Raises `UnreadableImage`.
+def prepare_image(image_bytes: bytes, image_size: int, steps: Iterable[str] = ()) -> np.ndarray:
+    """Bytes of a photo -> (image_size, image_size, C) uint8, 0 to 255: what every network here is fed.
+
+    C is 3 (RGB), or 1 where `greyscale` is among the `steps`, which come after the centre crop, in their order.
+    Raises `UnreadableImage`, and `MLError` for an unknown step.
     """
-    return to_square(decode_image(image_bytes, 2 * image_size), image_size)
+    steps = check_steps(steps)
+    square = to_square_image(decode_image(image_bytes, 2 * image_size), image_size)
+    return to_pixels(apply_steps(square, steps))
+
+
+def check_steps(steps: Iterable[str]) -> tuple[str, ...]:
+    """The names of `STEPS` in the order given. Raises `MLError` for any other name."""
+    steps = tuple(steps)
+    unknown = [step for step in steps if step not in STEPS]
+    if unknown:
+        raise MLError(f"Expected steps among {', '.join(STEPS)}. Received: {', '.join(unknown)}.")
+    return steps
+
+
+def preprocessing_id(steps: Iterable[str] = ()) -> str:
+    """Name of the whole way from bytes to pixels: `PREPROCESSING_ID`, and each step after it."""
+    return "+".join((PREPROCESSING_ID, *check_steps(steps)))
+
+
+def apply_steps(image: Image.Image, steps: Iterable[str]) -> Image.Image:
+    """An RGB or L image of any size -> the same size, L once `greyscale` has been among the steps."""
+    for step in check_steps(steps):
+        image = STEPS[step](image)
+    return image
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """RGB -> (H, W, 3), L -> (H, W, 1), uint8."""
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def decode_image(image_bytes: bytes, shortest_side: int) -> Image.Image:
@@ -61,14 +101,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_square(image: Image.Image, image_size: int) -> np.ndarray:
-    """Centre crop, never a squeeze: (image_size, image_size, 3) uint8. A dog keeps its proportions."""
+    """`to_square_image` of an RGB image as (image_size, image_size, 3) uint8."""
+    return np.asarray(to_square_image(image, image_size))
+
+
+def to_square_image(image: Image.Image, image_size: int) -> Image.Image:
+    """Centre crop, never a squeeze, to image_size x image_size pixels. A dog keeps its proportions."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     if (width, height) == (image_size, image_size):
-        return np.asarray(image)
-    return np.asarray(image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+        return image
+    return image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
 def render_preview(image: Image.Image) -> bytes:

@@ -11,9 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from ml import UnreadableImage
+from ml import MLError, UnreadableImage
 from ml.imagefile import inspect_image
-from ml.preprocessing import PREVIEW_SIDE, decode_image, prepare_image, render_preview, to_square
+from ml.preprocessing import (
+    PREPROCESSING_ID,
+    PREVIEW_SIDE,
+    STEPS,
+    apply_steps,
+    decode_image,
+    prepare_image,
+    preprocessing_id,
+    render_preview,
+    to_square,
+)
 from tests.ml_support import STORED_AS, corner_picture, encode, encode_turned, plain_picture, soft_picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF")
@@ -261,3 +271,99 @@ def test_it_decodes_a_photo_of_twelve_megapixels_in_well_under_a_second():
     prepare_image(image_bytes, 224)
 
     assert time.perf_counter() - start < 1
+
+
+# -- the classic steps ------------------------------------------------------------------------------------------------
+
+
+def grey_ramp(low: int, high: int, size: int = 64) -> Image.Image:
+    """From `low` at the left to `high` at the right."""
+    return Image.fromarray(np.tile(np.linspace(low, high, size).round().astype(np.uint8), (size, 1)))
+
+
+def test_it_has_the_classic_steps_in_their_order():
+    assert list(STEPS) == ["greyscale", "autocontrast", "equalise", "gaussian"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "channels"),
+    [((), 3), (("greyscale",), 1), (("autocontrast", "equalise", "gaussian"), 3), (("gaussian", "greyscale"), 1),
+     (tuple(STEPS), 1)],
+)  # fmt: skip
+def test_it_gives_one_channel_where_greyscale_is_among_the_steps_and_else_three(steps, channels):
+    image = prepare_image(encode(soft_picture(14, (90, 120))), 32, steps)
+
+    assert image.shape == (32, 32, channels)
+    assert image.dtype == np.uint8
+
+
+def test_it_changes_nothing_without_steps():
+    image_bytes = encode(soft_picture(15, (300, 200)))
+
+    assert (prepare_image(image_bytes, 64) == to_square(decode_image(image_bytes, 128), 64)).all()
+
+
+def test_it_weighs_the_colours_as_the_eye_does():
+    greys = [apply_steps(plain_picture(colour), ["greyscale"]).getpixel((5, 5)) for colour in ("red", "lime", "blue")]
+
+    assert greys == [76, 150, 29]  # ITU-R 601-2: 0.299, 0.587 and 0.114 of 255
+
+
+def test_it_stretches_the_range_of_greys_to_the_whole():
+    image = np.asarray(apply_steps(grey_ramp(100, 150), ["autocontrast"]))
+
+    assert (image.min(), image.max()) == (0, 255)
+    assert (np.diff(image[0].astype(int)) >= 0).all()
+
+
+def test_it_flattens_the_histogram():
+    dark = Image.fromarray((np.linspace(0, 1, 64 * 64) ** 4 * 255).astype(np.uint8).reshape(64, 64))
+
+    equalised = np.asarray(apply_steps(dark, ["equalise"]))
+
+    assert np.median(np.asarray(dark)) < 20
+    assert 110 < np.median(equalised) < 145
+
+
+def test_it_smooths_with_a_radius_of_one_pixel():
+    point = Image.new("L", (15, 15), 0)
+    point.putpixel((7, 7), 255)
+
+    smooth = np.asarray(apply_steps(point, ["gaussian"]), float)
+
+    expected = np.exp(-0.5 * np.arange(-7, 8) ** 2)
+    expected = 255 * np.outer(expected, expected) / expected.sum() ** 2
+    assert np.abs(smooth - expected).max() < 12  # Pillow approximates by box filters
+    assert smooth[7, 7] == smooth.max() < 60
+
+
+def test_it_applies_the_steps_in_the_order_given():
+    image_bytes = encode(soft_picture(16))
+    square = Image.fromarray(prepare_image(image_bytes, 32))
+
+    image = prepare_image(image_bytes, 32, ("equalise", "gaussian"))
+
+    assert (image == np.asarray(apply_steps(apply_steps(square, ["equalise"]), ["gaussian"]))).all()
+    assert (image != prepare_image(image_bytes, 32, ("gaussian", "equalise"))).any()
+
+
+@pytest.mark.parametrize("colour", ["black", "white", (12, 200, 99)])
+@pytest.mark.parametrize("step", STEPS)
+def test_it_takes_a_photo_of_a_single_colour(step, colour):
+    assert np.ptp(np.asarray(apply_steps(plain_picture(colour), [step])), axis=(0, 1)).max() == 0
+
+
+def test_it_may_be_asked_for_grey_twice():
+    once = apply_steps(soft_picture(17), ["greyscale"])
+
+    assert (np.asarray(apply_steps(once.convert("RGB"), ["greyscale"])) == np.asarray(once)).all()
+
+
+def test_it_refuses_an_unknown_step_and_names_those_it_knows():
+    with pytest.raises(MLError, match=r"greyscale, autocontrast, equalise, gaussian\. Received: sepia\."):
+        prepare_image(b"", 32, ["greyscale", "sepia"])
+
+
+def test_it_names_the_whole_way_from_bytes_to_pixels():
+    assert preprocessing_id() == PREPROCESSING_ID
+    assert preprocessing_id(["greyscale", "gaussian"]) == f"{PREPROCESSING_ID}+greyscale+gaussian"

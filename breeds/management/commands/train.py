@@ -1,9 +1,19 @@
+import argparse
+import json
 from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from breeds.catalogue import group_of
+
+# What each recipe takes where the command line is silent: (learning rate, batch size, stages, patience, dropout).
+DEFAULTS = {
+    "cnn": {"learning_rate": 1e-3, "batch_size": 40, "epochs": 20, "patience": 10, "dropout": 0.0},
+    "transfer": {"learning_rate": 7.5e-5, "batch_size": 32, "epochs": 0, "patience": None, "dropout": 0.2},
+    "fine-tune": {"learning_rate": 7.5e-5, "batch_size": 40, "epochs": 20, "patience": 10, "dropout": 0.2},
+}
+DEFAULTS["cnn-extra"] = DEFAULTS["cnn"]
 
 
 def stage(text: str) -> tuple[int, int]:
@@ -15,47 +25,79 @@ class Command(BaseCommand):
     help = "Train a classifier and write its checkpoint folder. A killed run goes on with the same command."
 
     def add_arguments(self, parser):
-        parser.add_argument("recipe", choices=["transfer"], help="transfer: a pretrained backbone with a new head")
-        parser.add_argument("--dataset", type=Path, help="folder, or tar archive, with one folder of photos per breed")
+        parser.add_argument(
+            "recipe",
+            choices=DEFAULTS,
+            help="cnn, cnn-extra: an own network. transfer: a new head on a pretrained backbone, then, with "
+            "--fine-tune, every layer. fine-tune: a new head, then the last --layers of the backbone",
+        )
+        parser.add_argument("--dataset", type=Path, help="folder, tar archive, or folder written by preprocess")
         parser.add_argument("--out", type=Path, help="folder of the run; its checkpoint/ is the result")
-        parser.add_argument("--name", default="flair", help="name of the classifier")
-        parser.add_argument("--backbone", default="mobilenetv2")
-        parser.add_argument("--weights", type=Path, help="weights file of the backbone (default: random)")
-        parser.add_argument("--fine-tune", type=stage, action="append", default=[], metavar="SIZE:EPOCHS",
-                            help="then train every layer at this image size; repeat for progressive sizes")  # fmt: skip
-        parser.add_argument("--learning-rate", type=float, default=1e-4)
-        parser.add_argument("--batch-size", type=int, default=32)
+        parser.add_argument("--name", help="name of the classifier (default: that of --out)")
+        parser.add_argument("--breeds", default="", help="3, 20, 50, 120 or names with commas (default: all)")
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--summary", action="store_true", help="print the network and stop")
+
+        way = parser.add_argument_group("way of training (defaults depend on the recipe)")
+        way.add_argument("--epochs", type=int)
+        way.add_argument("--patience", type=int, help="stop after so many epochs without a lower loss on val")
+        way.add_argument("--learning-rate", type=float)
+        way.add_argument("--batch-size", type=int)
+        way.add_argument(
+            "--augment", action=argparse.BooleanOptionalAction, help="random rotation, stretch and flip, or crops"
+        )
+        way.add_argument("--image-size", type=int, default=224, help="pixels")
+
+        own = parser.add_argument_group("own network")
+        own.add_argument("--steps", default="classic", help="classic, none, or names of steps with commas")
+        own.add_argument("--config", type=Path, help="best.json of tune")
+
+        pretrained = parser.add_argument_group("pretrained backbone")
+        pretrained.add_argument("--backbone", default="mobilenetv2", help="a network of keras.applications")
+        pretrained.add_argument("--weights", default="imagenet", help="imagenet (from the web), none, or a file")
+        pretrained.add_argument("--layers", type=int, default=15, help="fine-tune: how many layers of the backbone")
+        pretrained.add_argument(
+            "--fine-tune", type=stage, action="append", default=[], metavar="SIZE:EPOCHS",
+            help="transfer: then train every layer at this image size; repeat for progressive sizes",
+        )  # fmt: skip
 
     def handle(self, **options):
         from ml import MLError
 
         try:
-            self._train(options)
+            self._summarise(options) if options["summary"] else self._train(options)
         except MLError as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"Expected files that can be read and written. Received: {error}.") from error
+
+    def _summarise(self, options):
+        from ml.recipes import build_network
+
+        num_classes = int(options["breeds"]) if options["breeds"].isdigit() else len(options["breeds"].split(","))
+        network = build_network(config_of(options, ()), num_classes if options["breeds"] else 120)
+        network.summary(print_fn=self.stdout.write)
+        self.stdout.write(f"{network.count_params():,} parameters")
 
     def _train(self, options):
-        from ml.datasets import unpack_dataset
-        from ml.training import TrainingConfig, TrainingRun
+        from ml.datasets import choose_breeds, unpack_dataset
+        from ml.reports import track
+        from ml.training import TrainingRun
 
-        if options["summary"]:
-            from ml.models import build_classifier
-
-            return build_classifier(options["backbone"], 120).summary(print_fn=self.stdout.write)
         if not options["dataset"] or not options["out"]:
             raise CommandError("Expected --dataset and --out.")
-        config = TrainingConfig(
-            name=options["name"],
-            backbone=options["backbone"],
-            stages=tuple(options["fine_tune"]),
-            learning_rate=options["learning_rate"],
-            batch_size=options["batch_size"],
-            seed=options["seed"],
+        dataset = unpack_dataset(options["dataset"], settings.DATA_DIR / "datasets")
+        breeds = tuple(choose_breeds(dataset, options["breeds"])) if options["breeds"] else ()
+        run = TrainingRun(
+            config_of(options, breeds),
+            options["out"],
+            weights=weights_of(options),
+            cache_dir=settings.DATA_DIR / "features",
+            say=self._say,
+            track=track,
+            command=command_line(options),
         )
-        run = TrainingRun(config, options["out"], options["weights"], self._say, command_line(options))
-        figures = run.train(unpack_dataset(options["dataset"], settings.DATA_DIR / "datasets"), group_of)
+        figures = run.train(dataset, group_of)
         self._say(f"test: top-1 {figures['top1']:.1%} of {figures['n']} photos. Checkpoint: {run.checkpoint_dir}")
 
     def _say(self, line: str) -> None:
@@ -63,13 +105,54 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
+def config_of(options: dict, breeds: tuple[str, ...]):
+    from ml.preprocessing import check_steps
+    from ml.recipes import CLASSIC_STEPS, TrainingConfig
+
+    recipe, chosen = options["recipe"], dict(DEFAULTS[options["recipe"]])
+    own = recipe.startswith("cnn")
+    if options["config"]:
+        best = json.loads(options["config"].read_text())
+        chosen |= {name: best[name] for name in ("learning_rate", "dropout", "units", "filters") if name in best}
+    chosen |= {name: options[name] for name in chosen if options.get(name) is not None}
+    steps = {"classic": CLASSIC_STEPS, "none": ()}.get(options["steps"])
+    epochs = chosen.pop("epochs")
+    chosen["filters"] = tuple(chosen.get("filters", ()))
+    return TrainingConfig(
+        name=options["name"] or (options["out"].name if options["out"] else recipe),
+        recipe=recipe,
+        backbone=options["backbone"],
+        image_size=options["image_size"],
+        breeds=breeds,
+        steps=(check_steps(options["steps"].split(",")) if steps is None else steps) if own else (),
+        stages=tuple(options["fine_tune"]) or (((options["image_size"], epochs),) if epochs else ()),
+        layers=options["layers"] if recipe == "fine-tune" else None,
+        average=recipe == "transfer",
+        augment=(not own) if options["augment"] is None else options["augment"],
+        seed=options["seed"],
+        **chosen,
+    )
+
+
+def weights_of(options: dict) -> Path | str | None:
+    named = options["weights"]
+    return {"none": None, "imagenet": "imagenet"}.get(named, Path(named))
+
+
 def command_line(options: dict) -> str:
     """The command that makes this run, with the bare names of its files."""
-    parts = ["manage.py train", options["recipe"], f"--dataset {options['dataset'].name}", f"--name {options['name']}"]
-    if options["weights"]:
-        parts.append(f"--weights {options['weights'].name}")
-    parts += [f"--fine-tune {size}:{epochs}" for size, epochs in options["fine_tune"]]
-    parts += [
-        f"--{name} {options[name.replace('-', '_')]}" for name in ("backbone", "learning-rate", "batch-size", "seed")
-    ]
-    return " ".join([*parts, f"--out {options['out'].name}"])
+    parts = [f"manage.py train {options['recipe']}"]
+    for name in ("dataset", "out", "name", "breeds", "epochs", "patience", "learning_rate", "batch_size", "config"):
+        if options[name]:
+            value = options[name].name if isinstance(options[name], Path) else options[name]
+            parts.append(f"--{name.replace('_', '-')} {value}")
+    if options["augment"] is not None:
+        parts.append("--augment" if options["augment"] else "--no-augment")
+    if options["recipe"].startswith("cnn"):
+        parts.append(f"--steps {options['steps']}")
+    else:
+        parts.append(f"--backbone {options['backbone']} --weights {Path(options['weights']).name}")
+        parts += [f"--fine-tune {size}:{epochs}" for size, epochs in options["fine_tune"]]
+        if options["recipe"] == "fine-tune":
+            parts.append(f"--layers {options['layers']}")
+    return " ".join([*parts, f"--image-size {options['image_size']} --seed {options['seed']}"])

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+
+class Command(BaseCommand):
+    help = (
+        "Write every photo of a dataset resized and filtered into fixed train / val / test folders, with a page that "
+        "shows each step before and after. A stopped run goes on with the same command."
+    )
+
+    def add_arguments(self, parser):
+        parser.add_argument("dataset", type=Path, help="folder, or tar archive, with one folder of photos per breed")
+        parser.add_argument("out", type=Path, help="folder to write; train on it with --dataset")
+        parser.add_argument("--size", type=int, default=224, help="side of the square in pixels (default 224)")
+        parser.add_argument("--steps", default="greyscale,autocontrast,equalise,gaussian",
+                            help="in this order (default: %(default)s), or none")  # fmt: skip
+        parser.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
+        parser.add_argument("--breeds", help="3, 20, 50, 120 (always the same), or names with commas (default: all)")
+        parser.add_argument("--download", action="store_true",
+                            help="fetch the Stanford Dogs archive (757 MB) to DATASET, if not there yet")  # fmt: skip
+
+    def handle(self, **options):
+        from ml import MLError
+
+        try:
+            self._prepare(**options)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped. The same command goes on from here.", returncode=130) from None
+        except MLError as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(str(error)) from error
+
+    def _prepare(self, *, dataset, out, size, steps, seed, breeds, download, **options):
+        from ml.datasets import choose_breeds, unpack_dataset
+        from ml.preparation import STANFORD_DOGS_URL, Recipe, fetch_archive, prepare_dataset
+
+        recipe = Recipe(size, split_names(steps), seed)
+        if download:
+            fetch_archive(STANFORD_DOGS_URL, dataset, track=self._track)
+        folder = unpack_dataset(dataset, settings.DATA_DIR / "datasets")
+        labels = choose_breeds(folder, breeds) if breeds else None
+        command = f"manage.py preprocess {dataset.name} {out.name} --size {size} --steps {steps} --seed {seed}"
+        command += f' --breeds "{breeds}"' if breeds else ""
+        prepared = prepare_dataset(folder, out, recipe, labels=labels, command=command, track=self._track)
+        for path, reason in prepared.unreadable:
+            self.stdout.write(f"left out: {path}: {reason}")
+        counts = ", ".join(f"{len(prepared.part(split)):,} {split}" for split in ("train", "val", "test"))
+        self.stdout.write(f"{len(prepared.labels)} breeds, {counts}. Page: {out / 'report' / 'index.html'}")
+
+    def _track(self, items, description, total):
+        from ml.reports import track
+
+        return track(items, description, total, lambda line: (self.stdout.write(line), self.stdout.flush()))
+
+
+def split_names(steps: str) -> tuple[str, ...]:
+    """`"greyscale, gaussian"` -> both; `"none"` -> none of them."""
+    return () if steps.strip() == "none" else tuple(step.strip() for step in steps.split(",") if step.strip())
