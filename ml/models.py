@@ -37,7 +37,7 @@ def build_cnn(
     Input (N, image_size, image_size, channels). 13,233,923 parameters for 3 classes as it stands.
     """
     pixels = keras.Input((image_size, image_size, channels), name="pixels")
-    x = Apart()(layers.Rescaling(1 / 255)(pixels))
+    x = scaled(pixels, 1 / 255, 0.0)
     for number in filters:
         x = layers.MaxPooling2D(2)(layers.Conv2D(number, 3, padding="same", activation="relu")(x))
     embedding = layers.Dense(units, activation="relu", name=EMBEDDING_LAYER)(layers.Flatten()(x))
@@ -62,6 +62,12 @@ class Apart(layers.Layer):
 
     def call(self, images):
         return keras.ops.clip(images, -1000.0, 1000.0)
+
+
+def scaled(pixels, scale: float | list[float], offset: float | list[float]):
+    """pixels * scale + offset, with constants that float16 holds exactly: the exporter rounds them like weights."""
+    scale, offset = (np.float16(value).astype(float).tolist() for value in (scale, offset))
+    return Apart()(layers.Rescaling(scale, offset)(pixels))
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def build_classifier(
     backbone = BACKBONES[backbone_name]
     pixels = keras.Input((None, None, 3), name="pixels")
     x = ReverseChannels()(pixels) if backbone.reversed_channels else pixels
-    x = Apart()(layers.Rescaling(backbone.scale, backbone.offset)(x))
+    x = scaled(x, backbone.scale, backbone.offset)
     body = _body(backbone, input_tensor=x)
     if weights:
         body.set_weights(_pretrained(backbone, weights))

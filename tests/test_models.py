@@ -10,14 +10,18 @@ import pytest
 from keras import layers
 
 from ml import MLError
+from ml.export import export_litert
+from ml.inference import Session
 from ml.models import (
     EMBEDDING_LAYER,
     LOGITS_LAYER,
     build_classifier,
+    build_cnn,
     fold_batch_norm,
     freeze_batch_norm,
     round_to_float16,
     save_as_float16,
+    scaled,
     with_embedding,
 )
 
@@ -180,3 +184,32 @@ def test_it_leaves_no_other_file_beside_the_stored_one(tmp_path):
     save_as_float16(tiny_network(), tmp_path / "model.keras")
 
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+# -- the exported file is the same function ---------------------------------------------------------------------------
+
+
+def odd_scaling() -> keras.Model:
+    """Scaling by what float16 cannot hold, straight into a convolution without padding: an exporter's temptation."""
+    pixels = keras.Input((None, None, 3), name="pixels")
+    x = scaled(pixels, [1 / 127.5, 1 / 58.4, 1 / 57.1], [-103.939, -116.779, -123.68])
+    x = layers.ReLU()(layers.Conv2D(8, 3, strides=2, use_bias=False)(x))
+    embedding = layers.GlobalAveragePooling2D(name=EMBEDDING_LAYER)(x)
+    return keras.Model(pixels, layers.Dense(3, name=LOGITS_LAYER)(embedding))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "build", [odd_scaling, lambda: build_cnn(3, image_size=32, channels=3), lambda: build_classifier("vgg16", 3)]
+)
+def test_it_exports_the_same_function(tmp_path, build):
+    keras.utils.set_random_seed(0)
+    network = fold_batch_norm(build(), 32)
+    round_to_float16(network)
+    export_litert(network, 32, tmp_path / "model.tflite")
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+
+    exported = np.stack([Session(tmp_path / "model.tflite")(image)["logits"] for image in images])
+
+    logits = np.asarray(network.predict_on_batch(images.astype(np.float32)))
+    np.testing.assert_allclose(exported, logits, rtol=1e-4, atol=2e-5 * np.abs(logits).max())
