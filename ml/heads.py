@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from ml.calibration import log_loss, softmax
+from ml.calibration import fit_temperature, log_loss, softmax
 
 HEAD_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)  # inverse regularisation of the head, chosen on val
 
@@ -17,8 +17,10 @@ HEAD_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)  # inverse regularisation of
 def fit_head(
     train, val, train_index, val_index, *, strengths=HEAD_STRENGTHS, say=lambda line: None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Multinomial logistic regression by L-BFGS on (N, D) features; its strength is chosen on val.
+    """Multinomial logistic regression by L-BFGS on (N, D) features.
 
+    Its strength is chosen on val, by the log loss after a temperature of its own: a strong one makes timid heads, which
+    would lose to worse ones for that alone. The temperature is a part of the result.
     Returns the kernel (D, C) and bias (C,) of a dense layer on the raw features, float32.
     """
     scaler = StandardScaler().fit(train)
@@ -36,10 +38,12 @@ def fit_head(
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         for strength, (kernel, bias, seconds) in zip(strengths, pool.map(fit, strengths), strict=True):
             logits = val @ kernel + bias
-            loss, top1 = log_loss(softmax(logits), val_index), (logits.argmax(axis=1) == val_index).mean()
+            temperature = fit_temperature(logits, val_index)
+            loss, top1 = log_loss(softmax(logits, temperature), val_index), (logits.argmax(axis=1) == val_index).mean()
             say(f"head with C={strength}: val top-1 {top1:.3f}, loss {loss:.3f}, {seconds:.1f} s")
             if loss < best_loss:
-                best_loss, best = loss, (kernel.astype(np.float32), bias.astype(np.float32))
+                best_loss = loss
+                best = (kernel / temperature).astype(np.float32), (bias / temperature).astype(np.float32)
     return best
 
 

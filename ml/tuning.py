@@ -190,8 +190,11 @@ class Search(BaseTuner):
             seed=int(np.random.default_rng(seed).integers(1, 2**31)),
         )
         oracle.verbose = 0
-        with contextlib.redirect_stdout(io.StringIO()):  # it would print the path of what it reads again
-            super().__init__(oracle, directory=str(folder), project_name="trials", overwrite=False)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it would print the path of what it reads again
+                super().__init__(oracle, directory=str(folder), project_name="trials", overwrite=False)
+        except ValueError as error:  # KerasTuner writes its files in place: a kill at that moment leaves half of one
+            raise MLError(f"Expected whole files of a search in {folder / 'trials'}. Received: {error}.") from error
 
     def run_trial(self, trial) -> dict:
         keras.backend.clear_session()  # or the networks of earlier trials would stay in memory
@@ -259,6 +262,7 @@ class TuningRun:
             steps = ", ".join(dataset.steps)
             raise MLError(f"Expected photos in colour for a backbone. Received: a folder prepared by {steps}.")
         size = self.config.image_size
+        keras.utils.set_random_seed(self.config.seed)  # without weights, the backbone is the same one every time
         model = build_classifier(self.config.backbone, len(dataset.labels), weights=weights)
         runtime_file = backbone_file(model, size, cache_dir)
         progress = _lines(self.say, "features")
@@ -273,7 +277,6 @@ class TuningRun:
 
     def _search(self, dataset: Dataset, trials: int, space, try_one, inputs_of, features: str = "") -> dict:
         self._claim_folder(dataset, features)
-        keras.utils.set_random_seed(self.config.seed)
         counts = {split: len(dataset.part(split)) for split in ("train", "val")}
         self.say(f"{len(dataset.labels)} breeds, photos: {counts}")
         examples = examples_of(dataset, inputs_of)
@@ -285,7 +288,13 @@ class TuningRun:
             folder=self.folder,
             say=self.say,
         )
-        search.search()
+        try:
+            search.search()
+        except RuntimeError as error:  # KerasTuner's, after three failures in a row
+            last = str(error).strip().splitlines()[-1]
+            raise MLError(
+                f"Expected trials that can be finished. Received: three failures in a row, {last}."
+            ) from error
         if not (rows := search.rows()):
             raise MLError("Expected at least one trial with a figure. Received: failures only.")
         write_json(self.folder / "best.json", rows[0]["settings"])

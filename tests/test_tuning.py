@@ -293,6 +293,15 @@ def test_it_adds_trials_to_those_that_are_there(tmp_path):
     assert all(row in more for row in few)
 
 
+@pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json"])
+def test_it_says_which_files_are_damaged(tmp_path, name):
+    search_all(tmp_path)
+    (tmp_path / "trials" / name).write_text('{"half')
+
+    with pytest.raises(MLError, match="Expected whole files of a search"):
+        search(tmp_path)
+
+
 def test_it_tells_of_a_trial_that_failed_and_goes_on(tmp_path):
     tried, say = [], Listener()
 
@@ -358,14 +367,15 @@ def test_it_refuses_a_folder_of_another_search(small_cnn, dataset, tmp_path):
         TuningRun(cnn_config(seed=1), tmp_path, Listener()).tune_cnn(dataset, 1)
 
 
-def test_it_refuses_a_search_without_a_figure(small_cnn, dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("trials", "message"), [(2, "failures only"), (4, "three failures in a row, .*too large")])
+def test_it_refuses_a_search_without_a_figure(dataset, tmp_path, monkeypatch, trials, message):
     def fail(*_arguments):
-        raise RuntimeError("no figure")
+        raise MemoryError("too large")
 
     monkeypatch.setattr(tuning, "try_cnn", fail)
 
-    with pytest.raises(MLError, match="Received: failures only"):
-        TuningRun(cnn_config(), tmp_path, Listener()).tune_cnn(dataset, 2)
+    with pytest.raises(MLError, match=message):
+        TuningRun(cnn_config(), tmp_path, Listener()).tune_cnn(dataset, trials)
 
 
 def test_it_stops_a_trial_that_gets_no_better():
@@ -380,6 +390,17 @@ def test_it_stops_a_trial_that_gets_no_better():
 
 
 # -- a head -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_it_goes_on_with_a_backbone_without_weights(tiny_backbone, monkeypatch, dataset, tmp_path):
+    config = TuningConfig(recipe="head", epochs=2, image_size=32, backbone="tiny")
+    monkeypatch.setattr(keras.initializers, "GlorotUniform", lambda seed: keras.initializers.HeNormal())
+    for trials in (1, 2):
+        say = Listener()
+        TuningRun(config, tmp_path / "run", say).tune_head(dataset, trials, weights=None, cache_dir=tmp_path)
+
+    assert say.trials() == ["trial 2 of 2"]
 
 
 @pytest.mark.slow

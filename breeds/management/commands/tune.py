@@ -34,6 +34,8 @@ class Command(BaseCommand):
             self._tune(options)
         except MLError as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"Expected files that can be read and written. Received: {error}.") from error
 
     def _tune(self, options):
         from ml.datasets import choose_breeds, load_dataset, unpack_dataset
