@@ -45,29 +45,14 @@ def build_cnn(
     return keras.Model(pixels, logits, name="cnn")
 
 
-@keras.saving.register_keras_serializable("flair")
-class ReverseChannels(layers.Layer):
-    """RGB -> BGR, which the oldest networks of `keras.applications` were trained on."""
-
-    def call(self, images):
-        return keras.ops.flip(images, axis=-1)
-
-
-@keras.saving.register_keras_serializable("flair")
-class Apart(layers.Layer):
-    """Changes nothing, but keeps the scaling before it out of the convolution behind it.
-
-    The exporter would fuse the two and round the product to float16, which is another function than the one trained.
-    """
-
-    def call(self, images):
-        return keras.ops.clip(images, -1000.0, 1000.0)
-
-
 def scaled(pixels, scale: float | list[float], offset: float | list[float]):
-    """pixels * scale + offset, with constants that float16 holds exactly: the exporter rounds them like weights."""
+    """pixels * scale + offset, with constants that float16 holds exactly: the exporter rounds them like weights.
+
+    The clip changes nothing, but keeps the scaling out of the convolution behind it: the exporter would fuse the two
+    and round the product, which is another function than the one trained.
+    """
     scale, offset = (np.float16(value).astype(float).tolist() for value in (scale, offset))
-    return Apart()(layers.Rescaling(scale, offset)(pixels))
+    return keras.ops.clip(layers.Rescaling(scale, offset)(pixels), -1000.0, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -121,7 +106,7 @@ def build_classifier(
         raise MLError(f"Expected a backbone among {', '.join(BACKBONES)}. Received: {backbone_name}.")
     backbone = BACKBONES[backbone_name]
     pixels = keras.Input((None, None, 3), name="pixels")
-    x = ReverseChannels()(pixels) if backbone.reversed_channels else pixels
+    x = keras.ops.flip(pixels, axis=-1) if backbone.reversed_channels else pixels  # RGB -> BGR
     x = scaled(x, backbone.scale, backbone.offset)
     body = _body(backbone, input_tensor=x)
     if weights:
