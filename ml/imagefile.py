@@ -1,7 +1,7 @@
 """What is this file? Format by content, size in pixels, wholeness: all without decoding a pixel.
 
 Every entry (upload, API, command line, training) asks here first, so that a bomb or half a file is refused
-in about a millisecond, the same way everywhere.
+before it costs anything, the same way everywhere.
 """
 
 import contextlib
