@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ml import BadDataset, UnreadableImage
+from ml.duplicates import difference_hash, group_near_duplicates
 from ml.preprocessing import decode_image
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".heic"}
@@ -32,9 +32,6 @@ FRACTIONS = (0.70, 0.15, 0.15)
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"  # in place of the manifest, until every photo of a prepared folder is written
 PREPARED = "flair-prepared-dataset-1"
-
-# Two photos of one breed whose 64-bit difference hashes differ in at most this many bits are one group.
-NEAR_DUPLICATE_BITS = 6
 
 
 class Fingerprint(NamedTuple):
@@ -148,12 +145,15 @@ def load_dataset(
         prints = iter(track(pool.map(_fingerprint, every), "reading photos", len(every)))
         by_label = {label: list(islice(prints, len(files))) for label, files in paths.items()}
         next(prints, None)  # so that a progress bar ends, too
-    items, unreadable = [], []
-    for label, found in by_label.items():
-        readable = [photo for photo in found if not photo.error]
-        items += _split_label(root, label, readable, seed, fractions)
-        unreadable += [(photo.path.relative_to(root).as_posix(), photo.error) for photo in found if photo.error]
-    _refuse_two_breeds_of_one_photo(items)
+    unreadable = [
+        (photo.path.relative_to(root).as_posix(), photo.error)
+        for found in by_label.values()
+        for photo in found
+        if photo.error
+    ]
+    readable = {label: [photo for photo in found if not photo.error] for label, found in by_label.items()}
+    _refuse_two_breeds_of_one_photo(root, readable)
+    items = split_photos(root, readable, seed=seed, fractions=fractions)
     return Dataset(root, sorted(items, key=lambda item: item.path), unreadable=tuple(unreadable))
 
 
@@ -263,28 +263,45 @@ def paths_by_label(root: Path) -> dict[str, list[Path]]:
     }
 
 
-def _split_label(root: Path, label: str, prints: list[Fingerprint], seed: int, fractions) -> list[Item]:
-    """The photos of one breed, near-duplicates together, each with its split."""
-    groups = {
-        f"{label}:{min(prints[i].sha256 for i in members)[:16]}": members
-        for members in group_near_duplicates([photo.dhash for photo in prints])
-    }
-    splits = assign_split([(name, len(members)) for name, members in groups.items()], seed=seed, fractions=fractions)
-    if set(splits.values()) != set(SPLITS):
-        raise BadDataset(f"Expected photos of {label} enough for {', '.join(SPLITS)}. Received: {len(prints)}.")
+def split_photos(root: Path, by_label: dict[str, list[Fingerprint]], *, seed: int, fractions) -> list[Item]:
+    """The photos of all breeds, near-duplicates together, each with its split.
+
+    Groups that span breeds are for training: their breed is in doubt, so that they can measure nothing.
+    """
+    photos = [(label, photo) for label, found in by_label.items() for photo in found]
+    groups: dict[str, dict[str, list[int]]] = {label: {} for label in by_label}
+    shared = set()
+    for members in group_near_duplicates([photo.dhash for _, photo in photos]):
+        labels = sorted({photos[i][0] for i in members})
+        name = f"{'+'.join(labels)}:{min(photos[i][1].sha256 for i in members)[:16]}"
+        if len(labels) > 1:
+            shared.add(name)
+        for label in labels:
+            groups[label][name] = [i for i in members if photos[i][0] == label]
+    splits = dict.fromkeys(shared, "train")
+    for label, named in groups.items():
+        free = [(name, len(members)) for name, members in named.items() if name not in shared]
+        mine = assign_split(free, seed=seed, fractions=fractions)
+        if set(mine.values()) != set(SPLITS):
+            received = len(by_label[label])
+            raise BadDataset(f"Expected photos of {label} enough for {', '.join(SPLITS)}. Received: {received}.")
+        splits |= mine
     return [
-        Item(prints[i].path.relative_to(root).as_posix(), label, prints[i].sha256, name, splits[name])
-        for name, members in groups.items()
+        Item(photos[i][1].path.relative_to(root).as_posix(), label, photos[i][1].sha256, name, splits[name])
+        for label, named in groups.items()
+        for name, members in named.items()
         for i in members
     ]
 
 
-def _refuse_two_breeds_of_one_photo(items: list[Item]) -> None:
-    seen: dict[str, Item] = {}
-    for item in items:
-        other = seen.setdefault(item.sha256, item)
-        if other.label != item.label:
-            raise BadDataset(f"Expected one breed per photo. Received: {other.path} and {item.path}, the same file.")
+def _refuse_two_breeds_of_one_photo(root: Path, by_label: dict[str, list[Fingerprint]]) -> None:
+    seen: dict[str, tuple[str, Path]] = {}
+    for label, photos in by_label.items():
+        for photo in photos:
+            other_label, other = seen.setdefault(photo.sha256, (label, photo.path))
+            if other_label != label:
+                paths = " and ".join(path.relative_to(root).as_posix() for path in (other, photo.path))
+                raise BadDataset(f"Expected one breed per photo. Received: {paths}, the same file.")
 
 
 def class_root(folder: Path) -> Path:
@@ -313,21 +330,6 @@ def _fingerprint(path: Path) -> Fingerprint:
         return Fingerprint(path, "", 0, str(error))
     except OSError as error:  # a broken link, or a file that we may not read: told, as any other
         return Fingerprint(path, "", 0, error.strerror or str(error))
-
-
-def difference_hash(image: Image.Image) -> int:
-    """64-bit dHash (Krawetz, 2013): is each pixel of a 9 x 8 grey thumbnail brighter than its left neighbour?"""
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
-
-
-def group_near_duplicates(hashes: list[int]) -> list[list[int]]:
-    """Positions of `hashes` in groups: photos within `NEAR_DUPLICATE_BITS` of each other, directly or in a chain."""
-    groups: list[list[int]] = []
-    for index, value in enumerate(hashes):
-        near = [g for g in groups if any((value ^ hashes[i]).bit_count() <= NEAR_DUPLICATE_BITS for i in g)]
-        groups = [g for g in groups if g not in near] + [[index] + [i for g in near for i in g]]
-    return groups
 
 
 def assign_split(groups: list[tuple[str, int]], *, seed: int, fractions) -> dict[str, str]:

@@ -16,15 +16,13 @@ from PIL import Image
 from ml import UnreadableImage
 from ml.datasets import (
     FRACTIONS,
-    NEAR_DUPLICATE_BITS,
     SPLITS,
     assign_split,
     class_root,
-    difference_hash,
-    group_near_duplicates,
     paths_by_label,
     read_manifest,
 )
+from ml.duplicates import NEAR_DUPLICATE_BITS, difference_hash, group_near_duplicates
 from ml.imagefile import inspect_image
 from ml.preprocessing import decode_image
 from ml.reports import PICTURE_SIDE, Report, subplots
@@ -104,7 +102,7 @@ class Exploration:
     def near_duplicates(self) -> list[list[Photo]]:
         """Different files whose difference hashes are at most `NEAR_DUPLICATE_BITS` apart; across breeds as well."""
         different = list({photo.sha256: photo for photo in self.photos}.values())
-        groups = connected(near_pairs([photo.dhash for photo in different]))
+        groups = [group for group in group_near_duplicates([photo.dhash for photo in different]) if len(group) > 1]
         return sorted(
             ([different[i] for i in group] for group in groups), key=lambda group: (-len(group), group[0].path)
         )
@@ -166,27 +164,6 @@ def look_at(root: Path, label: str, path: Path) -> Photo:
         return Photo(name, label, size, error=error.strerror or str(error))
     sha256 = hashlib.sha256(image_bytes).hexdigest()
     return Photo(name, label, size, facts.format, facts.width, facts.height, sha256, dhash)
-
-
-def near_pairs(hashes: list[int], bits: int = NEAR_DUPLICATE_BITS) -> list[tuple[int, int]]:
-    """Positions (i < j) of 64-bit hashes that differ in at most `bits`; all are compared, row by row."""
-    values = np.array(hashes, np.uint64)
-    pairs = []
-    for i in range(len(values) - 1):
-        near = np.flatnonzero(np.bitwise_count(values[i + 1 :] ^ values[i]) <= bits)
-        pairs += [(i, i + 1 + int(j)) for j in near]
-    return pairs
-
-
-def connected(pairs: list[tuple[int, int]]) -> list[list[int]]:
-    """The groups that pairs form, directly or in a chain, each sorted."""
-    group_of: dict[int, list[int]] = {}
-    for i, j in pairs:
-        left, right = group_of.setdefault(i, [i]), group_of.setdefault(j, [j])
-        if left is not right:
-            left.extend(right)
-            group_of |= dict.fromkeys(right, left)
-    return sorted({id(group): sorted(group) for group in group_of.values()}.values())
 
 
 def _paths(root: Path) -> dict[str, list[Path]]:
@@ -342,8 +319,8 @@ def _write_near_duplicates(report: Report, found: Exploration) -> None:
     report.text(
         f"{_count(found.summary['copies'], 'file')}: exact copies of others. Of the rest, "
         f"{found.summary['near_duplicates']} look nearly the same as another (difference hashes at most "
-        f"{NEAR_DUPLICATE_BITS} of 64 bits apart, directly or in a chain). Within a breed, they stay on one side "
-        "of the split; across breeds, look whether one of them is in the wrong folder."
+        f"{NEAR_DUPLICATE_BITS} of 64 bits apart, directly or in a chain). They stay on one side of the "
+        "split; where they span breeds, that side is training, and one of them may be in the wrong folder."
     )
     within = [group for group in found.near_duplicates if group not in found.across_breeds]
     for title, groups in (("Across breeds", found.across_breeds), ("Within a breed", within)):

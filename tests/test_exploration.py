@@ -9,12 +9,9 @@ import shutil
 import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from ml.datasets import group_near_duplicates
-from ml.exploration import connected, explore, in_words, near_pairs, write_report
+from ml.exploration import explore, in_words, write_report
 from ml.preparation import Recipe, prepare_dataset
 from ml.reports import Report, plain, subplots, track, write_whole
 from tests.ml_support import corner_picture, encode, encode_turned, plain_picture, soft_picture, write_dataset
@@ -126,13 +123,6 @@ def test_it_explores_a_prepared_folder_by_its_breeds(folder, tmp_path):
 
     assert found.counts == {"bolognese": 8, "pug": 8, "whippet": 8}
     assert found.summary["formats"] == {"PNG": 24}
-
-
-@given(st.lists(st.integers(0, 2**64 - 1).map(lambda value: value & 0xFFFF0F), max_size=12))
-def test_it_groups_near_duplicates_as_the_split_does(hashes):
-    groups = sorted(sorted(group) for group in group_near_duplicates(hashes) if len(group) > 1)
-
-    assert connected(near_pairs(hashes)) == groups
 
 
 # -- the command and its page -----------------------------------------------------------------------------------------

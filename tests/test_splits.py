@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml import BadDataset
-from ml.datasets import (
-    NEAR_DUPLICATE_BITS,
-    assign_split,
-    difference_hash,
-    group_near_duplicates,
-    label_slug,
-    load_dataset,
-    unpack_dataset,
-)
+from ml.datasets import assign_split, label_slug, load_dataset, unpack_dataset
+from ml.duplicates import NEAR_DUPLICATE_BITS, difference_hash, group_near_duplicates
 from tests.ml_support import drawn_dog, encode, soft_picture, write_dataset, write_photo
 
 FRACTIONS = (0.70, 0.15, 0.15)
@@ -201,6 +194,21 @@ def test_it_loses_no_folder_when_two_have_the_same_breed(own_folder):
 )
 def test_it_makes_a_label_of_a_folder_s_name(folder_name, slug):
     assert label_slug(folder_name) == slug
+
+
+def test_it_never_divides_near_duplicates_of_two_breeds_and_measures_nothing_on_them(own_folder):
+    """Such as one photo that is filed under two breeds, once smaller: whose it is, nobody knows."""
+    for number in range(4):
+        dog = drawn_dog(1, 900 + number, (160, 120))
+        write_photo(own_folder / "pug" / f"twice-{number}.jpg", dog, quality=95)
+        write_photo(own_folder / "whippet" / f"twice-{number}.jpg", dog.resize((96, 72)), quality=60)
+
+    dataset = load_dataset(own_folder)
+
+    twice = [item for item in dataset.items if "twice-" in item.path]
+    assert len(twice) == 8
+    assert len({item.group for item in twice}) == 4
+    assert {item.split for item in twice} == {"train"}
 
 
 # -- groups and shares ------------------------------------------------------------------------------------------------
