@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ml import BadCheckpoint, MLError
 from ml.decision import Label, Thresholds
+from ml.files import write_json
 from ml.preprocessing import preprocessing_id
 
 HASHED_PARTS = ("model.tflite", "labels.json", "calibration.json", "decision.json")
@@ -35,10 +36,6 @@ class Checkpoint:
     @property
     def model_path(self) -> Path:
         return self.folder / "model.tflite"
-
-
-def write_json(path: Path, value) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_labels(folder: Path, labels: list[Label]) -> None:

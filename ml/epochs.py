@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -12,15 +11,7 @@ import numpy as np
 
 from ml.augmentation import TrainingBatches
 from ml.calibration import log_loss, softmax
-from ml.checkpoint import write_json
-
-
-@contextmanager
-def whole_file(path: Path):
-    """Write to a neighbour of `path` that takes its place once the block is done: there is never half a file."""
-    partial = path.with_name("partial-" + path.name)
-    yield partial
-    partial.replace(path)
+from ml.files import whole_file, write_json
 
 
 class EpochLoop:
@@ -81,8 +72,7 @@ class EpochLoop:
         if self.patience and history[-1]["val_loss"] <= min(row["val_loss"] for row in history):
             with whole_file(self.best_path) as partial:
                 model.save_weights(partial)
-        with whole_file(self.history_path) as partial:
-            write_json(partial, history)
+        write_json(self.history_path, history)
         for earlier in range(epoch):
             self._state(earlier).unlink(missing_ok=True)
 

@@ -51,8 +51,12 @@ def scaled(pixels, scale: float | list[float], offset: float | list[float]):
     The clip changes nothing, but keeps the scaling out of the convolution behind it: the exporter would fuse the two
     and round the product, which is another function than the one trained.
     """
-    scale, offset = (np.float16(value).astype(float).tolist() for value in (scale, offset))
-    return keras.ops.clip(layers.Rescaling(scale, offset)(pixels), -1000.0, 1000.0)
+    return keras.ops.clip(layers.Rescaling(float16_exact(scale), float16_exact(offset))(pixels), -1000.0, 1000.0)
+
+
+def float16_exact(value) -> float | list[float]:
+    """The nearest that float16 can hold."""
+    return np.float16(value).astype(float).tolist()
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def build_classifier(
     x = scaled(x, backbone.scale, backbone.offset)
     body = _body(backbone, input_tensor=x)
     if weights:
-        body.set_weights(_pretrained(backbone, weights))
+        _set_weights(body, _pretrained(backbone, weights))
     embedding = layers.GlobalAveragePooling2D(name=EMBEDDING_LAYER)(body.output)
     logits = layers.Dense(num_classes, name=LOGITS_LAYER)(layers.Dropout(dropout)(embedding))
     return keras.Model(pixels, logits, name=backbone_name.replace("-", "_"))
@@ -119,7 +123,7 @@ def build_classifier(
 def _pretrained(backbone: Backbone, weights: Path | str) -> list[np.ndarray]:
     try:
         if weights == IMAGENET:
-            return _body(backbone, weights=IMAGENET, input_shape=(224, 224, 3)).get_weights()
+            return _with_last_rescaling(_body(backbone, weights=IMAGENET, input_shape=(224, 224, 3))).get_weights()
         bare = _body(backbone, input_shape=(224, 224, 3))
         bare.load_weights(weights)
         return bare.get_weights()
@@ -128,6 +132,30 @@ def _pretrained(backbone: Backbone, weights: Path | str) -> list[np.ndarray]:
         raise MLError(
             f"Expected the weights of {backbone.constructor} in {weights}. Received: {error}.{hint}"
         ) from error
+
+
+def _with_last_rescaling(body: keras.Model) -> keras.Model:
+    """Put into the variance what Keras appends to the normalisation of an EfficientNet with its weights of the web.
+
+    Only with those it divides once more, by a layer without weights: (x - mean) / sqrt(variance) * scale.
+    """
+    for layer in body.layers:
+        if isinstance(layer, layers.Rescaling) and isinstance(_source_of(layer), layers.Normalization):
+            *others, mean, variance, count = _source_of(layer).get_weights()
+            _set_weights(_source_of(layer), [*others, mean, variance / np.square(layer.scale), count])
+    return body
+
+
+def _source_of(layer):
+    return layer.input._keras_history.operation
+
+
+def _set_weights(model, weights: list[np.ndarray]) -> None:
+    """As `set_weights`; normalisations, which compute with copies of their weights, learn of it."""
+    model.set_weights(weights)
+    for layer in getattr(model, "layers", [model]):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
 
 
 def _body(backbone: Backbone, weights: str | None = None, **input_spec) -> keras.Model:
@@ -173,14 +201,18 @@ def fold_batch_norm(model: keras.Model, image_size: int) -> keras.Model:
     folds = {}  # name of a batch normalisation -> the convolution that feeds it alone
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            source = layer.input._keras_history.operation
+            source = _source_of(layer)
             if type(source) in FOLDABLE and len(source._outbound_nodes) == 1:
                 folds[layer.name] = source
     absorbed = {source.name: model.get_layer(name) for name, source in folds.items()}
+    scalings = _scalings(model)
 
     def plan(layer):
         if layer.name in folds:
             return layers.Activation("linear", name=layer.name)
+        if layer.name in scalings:
+            scale, offset = scalings[layer.name]
+            return layers.Rescaling(float16_exact(scale), float16_exact(offset), name=layer.name)
         config = layer.get_config()
         if layer.name in absorbed:
             config["use_bias"] = True
@@ -189,13 +221,27 @@ def fold_batch_norm(model: keras.Model, image_size: int) -> keras.Model:
     folded = _copy(model, image_size=image_size, clone_function=plan, copy_weights=False)
     for layer in folded.layers:
         source = model.get_layer(layer.name) if layer.name != folded.layers[0].name else None
-        if source is None or layer.name in folds:
+        if source is None or layer.name in folds or layer.name in scalings:
             continue
         if layer.name in absorbed:
-            layer.set_weights(_folded_weights(source, absorbed[layer.name]))
+            _set_weights(layer, _folded_weights(source, absorbed[layer.name]))
         else:
-            layer.set_weights(source.get_weights())
+            _set_weights(layer, source.get_weights())
     return folded
+
+
+def _scalings(model: keras.Model) -> dict[str, tuple]:
+    """{name: (scale, offset)} of the layers that scale pixels; a normalisation takes in the rescaling before it."""
+    scalings = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.Rescaling):
+            scalings[layer.name] = np.asarray(layer.scale), np.asarray(layer.offset)
+        elif isinstance(layer, layers.Normalization):
+            deviation = np.sqrt(np.ravel(layer.variance))
+            scale, offset = scalings.pop(_source_of(layer).name, (1.0, 0.0))
+            scalings[_source_of(layer).name] = np.float64(1.0), np.float64(0.0)
+            scalings[layer.name] = scale / deviation, (offset - np.ravel(layer.mean)) / deviation
+    return scalings
 
 
 def _folded_weights(convolution, batch_norm) -> list[np.ndarray]:
@@ -224,13 +270,13 @@ def _copy(model, *, image_size, clone_function=None, copy_weights=True) -> keras
     copy = keras.models.clone_model(model, input_tensors=pixels, clone_function=clone_function, call_function=call)
     copy = keras.Model(pixels, copy.output, name=model.name)  # a clone would carry loss and optimizer with it
     if copy_weights:
-        copy.set_weights(model.get_weights())
+        _set_weights(copy, model.get_weights())
     return copy
 
 
 def round_to_float16(model: keras.Model) -> None:
     """Give every weight the nearest value that float16 can hold."""
-    model.set_weights([weight.astype(np.float16).astype(np.float32) for weight in model.get_weights()])
+    _set_weights(model, [weight.astype(np.float16).astype(np.float32) for weight in model.get_weights()])
 
 
 def save_as_float16(model: keras.Model, path: Path) -> None:

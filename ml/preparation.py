@@ -23,8 +23,9 @@ from PIL import Image
 
 from ml import BadDataset, MLError, UnreadableImage
 from ml.datasets import FRACTIONS, MANIFEST, PREPARED, SPLITS, UNFINISHED, Dataset, Item, class_root, load_dataset
+from ml.files import write_whole
 from ml.preprocessing import STEPS, apply_steps, check_steps, decode_image, preprocessing_id, to_square_image
-from ml.reports import Report, subplots, write_whole
+from ml.reports import Report, subplots
 
 STANFORD_DOGS_URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar"  # Khosla et al., 2011; 757 MB
 

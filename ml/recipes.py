@@ -12,8 +12,9 @@ from ml import MLError
 from ml.augmentation import TrainingBatches, centre_images, prepared_square, random_affine, random_crop
 from ml.calibration import fit_temperature, log_loss, softmax
 from ml.datasets import Dataset
-from ml.epochs import EpochLoop, SmoothedCrossentropy, predict_logits, validate, whole_file
+from ml.epochs import EpochLoop, SmoothedCrossentropy, predict_logits, validate
 from ml.features import backbone_file, embed
+from ml.files import whole_file
 from ml.heads import fit_head
 from ml.models import (
     LOGITS_LAYER,

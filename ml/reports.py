@@ -19,6 +19,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ml.files import write_whole
+
 COLOURS = ("#9c4221", "#2b6777", "#c58b2a", "#5d7a3a", "#7b5aa6", "#8a8178")
 
 # Of the whole process, so that what callers draw later (legends, notes) has the same face as the axes.
@@ -190,17 +192,6 @@ def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (9,
     """A figure of `size` inches (100 pixels each on the page) and its axes: `pyplot.subplots` without its registry."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write by rename: whoever looks sees the old file or the new one, and after an error no half one."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def plain(value):

@@ -13,11 +13,12 @@ from ml import MLError
 from ml.augmentation import centre_images
 from ml.calibration import fit_temperature, softmax
 from ml.card import worst_labels, write_card
-from ml.checkpoint import load_checkpoint, seal_checkpoint, write_json, write_labels
+from ml.checkpoint import load_checkpoint, seal_checkpoint, write_labels
 from ml.datasets import SPLITS, Dataset
 from ml.decision import Label, choose_thresholds, energy_of
 from ml.evaluation import measure, measure_decisions
 from ml.export import export_litert, parity
+from ml.files import write_json
 from ml.inference import Classifier, Session
 from ml.models import fold_batch_norm, round_to_float16, save_as_float16
 

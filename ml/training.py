@@ -9,10 +9,9 @@ from pathlib import Path
 import keras
 
 from ml import MLError
-from ml.checkpoint import write_json
 from ml.datasets import SPLITS, Dataset, load_dataset
 from ml.decision import Label
-from ml.epochs import whole_file
+from ml.files import write_json
 from ml.recipes import Trained, TrainingConfig, Workplace, train_network
 from ml.shipping import Origin, ship
 
@@ -72,8 +71,7 @@ class TrainingRun:
         if path.exists() and json.loads(path.read_text())["manifest_hash"] != dataset.manifest_hash:
             raise MLError(f"Expected a new folder, or the photos with which {self.folder} was begun. Received: others.")
         dataset.save_manifest(self.folder / "manifest.json")
-        with whole_file(path) as partial:
-            write_json(partial, {"manifest_hash": dataset.manifest_hash})
+        write_json(path, {"manifest_hash": dataset.manifest_hash})
 
     def _origin(self, trained: Trained) -> Origin:
         return Origin(

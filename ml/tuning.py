@@ -21,10 +21,10 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from ml import MLError
 from ml.augmentation import centre_images
 from ml.calibration import log_loss, softmax
-from ml.checkpoint import write_json
 from ml.datasets import Dataset
 from ml.evaluation import wilson_interval
 from ml.features import backbone_file, cache_key, embed
+from ml.files import write_json
 from ml.heads import fit_head
 from ml.losses import LOSSES, compile_with, targets_of
 from ml.models import LOGITS_LAYER, build_classifier, build_cnn

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ml.checkpoint import seal_checkpoint, write_json, write_labels
+from ml.checkpoint import seal_checkpoint, write_labels
 from ml.decision import Label
+from ml.files import write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLED = REPOSITORY / "ml" / "bundled"

@@ -12,8 +12,9 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 
 from ml.exploration import explore, in_words, write_report
+from ml.files import write_whole
 from ml.preparation import Recipe, prepare_dataset
-from ml.reports import Report, plain, subplots, track, write_whole
+from ml.reports import Report, plain, subplots, track
 from tests.ml_support import corner_picture, encode, encode_turned, plain_picture, soft_picture, write_dataset
 
 

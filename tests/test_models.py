@@ -106,6 +106,45 @@ def test_it_starts_from_the_weights_of_a_backbone(tmp_path):
     np.testing.assert_allclose(embedding, expected, rtol=1e-3, atol=1e-3)
 
 
+def bare_efficientnet(**options) -> keras.Model:
+    """As Keras builds it, with the normalisation of pixels that its weights of the web bring."""
+    keras.utils.set_random_seed(1)
+    bare = keras.applications.EfficientNetB0(include_top=False, input_shape=(SIZE, SIZE, 3), **options)
+    normalisation = next(layer for layer in bare.layers if isinstance(layer, layers.Normalization))
+    normalisation.adapt_mean.assign([0.485, 0.456, 0.406])
+    normalisation.adapt_variance.assign([0.229, 0.224, 0.225])
+    normalisation.finalize_state()
+    return bare
+
+
+def assert_same_features(network: keras.Model, bare: keras.Model) -> None:
+    embedding = with_embedding(network, SIZE).predict_on_batch(pictures())["embedding"]
+    expected = bare.predict_on_batch(pictures()).mean(axis=(1, 2))
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(embedding, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_it_scales_pixels_as_the_weights_of_a_backbone_say(tmp_path):
+    bare = bare_efficientnet(weights=None)
+    bare.save_weights(tmp_path / "bare.weights.h5")
+
+    network = build_classifier("efficientnetb0", 3, weights=tmp_path / "bare.weights.h5")
+
+    assert_same_features(network, bare)
+
+
+@pytest.mark.slow
+def test_it_scales_pixels_as_keras_does_with_weights_of_the_web(tmp_path, monkeypatch):
+    """Which differ: Keras appends a rescaling to them."""
+    bare_efficientnet(weights=None).save_weights(tmp_path / "web.weights.h5")
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *args, **kwargs: tmp_path / "web.weights.h5")
+
+    network = build_classifier("efficientnetb0", 3, weights="imagenet")
+
+    assert_same_features(network, keras.applications.EfficientNetB0(include_top=False, input_shape=(SIZE, SIZE, 3)))
+
+
 def test_it_freezes_the_batch_normalisations_alone():
     network = tiny_network()
 
@@ -198,9 +237,21 @@ def odd_scaling() -> keras.Model:
     return keras.Model(pixels, layers.Dense(3, name=LOGITS_LAYER)(embedding))
 
 
+def efficientnet() -> keras.Model:
+    network = bare_efficientnet(weights=None)
+    embedding = layers.GlobalAveragePooling2D(name=EMBEDDING_LAYER)(network.output)
+    return keras.Model(network.input, layers.Dense(3, name=LOGITS_LAYER)(embedding))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "build", [odd_scaling, lambda: build_cnn(3, image_size=32, channels=3), lambda: build_classifier("vgg16", 3)]
+    "build",
+    [
+        odd_scaling,
+        lambda: build_cnn(3, image_size=32, channels=3),
+        lambda: build_classifier("vgg16", 3),
+        efficientnet,
+    ],
 )
 def test_it_exports_the_same_function(tmp_path, build):
     keras.utils.set_random_seed(0)
