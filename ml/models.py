@@ -17,6 +17,7 @@ from keras import layers
 from ml import MLError
 
 EMBEDDING_LAYER = "embedding"
+HIDDEN_LAYER = "hidden"
 LOGITS_LAYER = "logits"
 
 # The filters of the own networks: `cnn` as in the first system, `cnn-extra` with one more convolution.
@@ -99,9 +100,16 @@ IMAGENET = "imagenet"
 
 
 def build_classifier(
-    backbone_name: str, num_classes: int, *, weights: Path | str | None = None, dropout: float = 0.2
+    backbone_name: str,
+    num_classes: int,
+    *,
+    weights: Path | str | None = None,
+    dropout: float = 0.2,
+    hidden_units: int = 0,
 ) -> keras.Model:
     """Backbone -> average pooling (the embedding) -> dropout -> linear head. Input (N, H, W, 3), any H and W.
+
+    With `hidden_units`, a layer of so many units (ReLU) stands before the dropout.
 
     `weights`: a Keras weights file of the bare backbone, `"imagenet"` to fetch them from the web, None for random
     numbers. Raises `MLError` for an unknown backbone and for weights that cannot be had or do not fit.
@@ -116,7 +124,8 @@ def build_classifier(
     if weights:
         _set_weights(body, _pretrained(backbone, weights))
     embedding = layers.GlobalAveragePooling2D(name=EMBEDDING_LAYER)(body.output)
-    logits = layers.Dense(num_classes, name=LOGITS_LAYER)(layers.Dropout(dropout)(embedding))
+    x = layers.Dense(hidden_units, activation="relu", name=HIDDEN_LAYER)(embedding) if hidden_units else embedding
+    logits = layers.Dense(num_classes, name=LOGITS_LAYER)(layers.Dropout(dropout)(x))
     return keras.Model(pixels, logits, name=backbone_name.replace("-", "_"))
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -15,8 +15,9 @@ from ml.datasets import Dataset
 from ml.epochs import EpochLoop, SmoothedCrossentropy, predict_logits, validate
 from ml.features import backbone_file, embed
 from ml.files import whole_file
-from ml.heads import fit_head
+from ml.heads import fit_head, fit_hidden_head
 from ml.models import (
+    HIDDEN_LAYER,
     LOGITS_LAYER,
     OWN_FILTERS,
     build_classifier,
@@ -25,6 +26,7 @@ from ml.models import (
     freeze_batch_norm,
 )
 from ml.preprocessing import STEPS, decode_image, to_pixels
+from ml.reports import counted_lines
 
 CLASSIC_STEPS = tuple(STEPS)
 
@@ -35,7 +37,8 @@ class TrainingConfig:
 
     `recipe`: `cnn`, `cnn-extra` (own networks), `transfer` (new head, then every layer at each of `stages`) or
     `fine-tune` (new head, then the last `layers` of the backbone). `stages`: (image size in pixels, epochs).
-    `breeds`: labels to keep, all if empty. `average`: mix the tuned weights with those before, as val likes it.
+    `breeds`: labels to keep, all if empty. `head`: settings that the search of heads found; if empty, a linear head
+    whose strength is chosen on val. `average`: mix the tuned weights with those before, as val likes it.
     """
 
     name: str
@@ -44,6 +47,7 @@ class TrainingConfig:
     image_size: int = 224
     breeds: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    head: dict = field(default_factory=dict)
     stages: tuple[tuple[int, int], ...] = ()
     layers: int | None = None
     average: bool = True
@@ -95,7 +99,13 @@ def build_network(config: TrainingConfig, num_classes: int, weights: Path | str 
             units=config.units,
             dropout=config.dropout,
         )
-    return build_classifier(config.backbone, num_classes, weights=weights, dropout=config.dropout)
+    return build_classifier(
+        config.backbone,
+        num_classes,
+        weights=weights,
+        dropout=config.dropout,
+        hidden_units=config.head.get("units", 0),
+    )
 
 
 def train_network(config: TrainingConfig, dataset: Dataset, place: Workplace) -> Trained:
@@ -137,7 +147,8 @@ def _train_own(config: TrainingConfig, dataset: Dataset, place: Workplace) -> Tr
 def _train_on_backbone(config: TrainingConfig, dataset: Dataset, place: Workplace) -> Trained:
     start = time.monotonic()
     model = _with_head(config, dataset, place)
-    seconds, recipe = time.monotonic() - start, "Linear head by L-BFGS on features of the frozen backbone"
+    kind = "Head with a hidden layer, by Adam," if "units" in config.head else "Linear head by L-BFGS"
+    seconds, recipe = time.monotonic() - start, f"{kind} on features of the frozen backbone"
     if not config.stages:
         return Trained(model, (), recipe + ".", seconds, [])
     before = model.get_weights()
@@ -160,14 +171,26 @@ def _with_head(config: TrainingConfig, dataset: Dataset, place: Workplace) -> ke
         start = time.monotonic()
         runtime_file = backbone_file(model, config.image_size, place.cache_dir)
         parts = [dataset.part(split) for split in ("train", "val")]
-        features = [embed(runtime_file, dataset, items, place.cache_dir, config.image_size) for items in parts]
+        progress = counted_lines(place.say, "features")
+        features = [embed(runtime_file, dataset, part, place.cache_dir, config.image_size, progress) for part in parts]
         place.say(f"features of {sum(map(len, parts))} photos in {time.monotonic() - start:.0f} s")
-        kernel, bias = fit_head(*features, *map(dataset.label_index, parts), say=place.say)
-        model.get_layer(LOGITS_LAYER).set_weights([kernel, bias])
+        _fit_head(config.head, model, [*features, *map(dataset.label_index, parts)], place.say)
         with whole_file(path) as partial:
             model.save_weights(partial)
     model.load_weights(path)
     return model
+
+
+def _fit_head(settings: dict, model: keras.Model, examples: list[np.ndarray], say: Callable[[str], None]) -> None:
+    """Give `model` a head for `examples`: features of train and val, label indices of train and val."""
+    if "units" in settings:
+        *hidden, kernel, bias = fit_hidden_head(*examples, settings, say=say)
+        model.get_layer(HIDDEN_LAYER).set_weights(hidden)
+    elif settings:
+        kernel, bias = fit_head(*examples, strengths=(settings["strength"],), say=say)
+    else:
+        kernel, bias = fit_head(*examples, say=say)
+    model.get_layer(LOGITS_LAYER).set_weights([kernel, bias])
 
 
 def _fine_tune(config: TrainingConfig, model: keras.Model, dataset: Dataset, place: Workplace):

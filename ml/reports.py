@@ -194,6 +194,19 @@ def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (9,
     return figure, figure.subplots(rows, columns, **options)
 
 
+def counted_lines(say: Callable[[str], None], what: str, seconds: float = 10.0) -> Callable[[int, int], None]:
+    """A `progress(done, total)` in photos that says a line now and then, and at the end."""
+    said = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if done == total or time.monotonic() - said > seconds:
+            said = time.monotonic()
+            say(f"{what}: {done:,} of {total:,} photos")
+
+    return progress
+
+
 def plain(value):
     """The same value of what JSON knows: no NaN, no numpy, no path, no dataclass."""
     if dataclasses.is_dataclass(value):

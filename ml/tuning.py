@@ -15,7 +15,6 @@ from pathlib import Path
 import keras
 import keras_tuner
 import numpy as np
-from keras import layers
 from keras_tuner.engine.base_tuner import BaseTuner
 
 from ml import MLError
@@ -25,10 +24,10 @@ from ml.datasets import Dataset
 from ml.evaluation import wilson_interval
 from ml.features import backbone_file, cache_key, embed
 from ml.files import write_json
-from ml.heads import fit_head
+from ml.heads import build_hidden_head, fit_head
 from ml.losses import LOSSES, compile_with, targets_of
-from ml.models import LOGITS_LAYER, build_classifier, build_cnn
-from ml.reports import Report, plain, subplots
+from ml.models import build_classifier, build_cnn
+from ml.reports import Report, counted_lines, plain, subplots
 
 FIRST_FILTERS = 32
 
@@ -125,7 +124,7 @@ def try_cnn(settings: dict, examples: Examples, config: TuningConfig) -> dict:
 def try_head(settings: dict, examples: Examples, config: TuningConfig) -> dict:
     """Fit a head on (N, D) features. Returns its figures on val."""
     if settings["head"] == "hidden":
-        model = build_head(examples.train, examples.num_classes, settings)
+        model = build_hidden_head(examples.train, examples.num_classes, settings)
         return fit_and_measure(model, LOSSES[0], settings["learning_rate"], examples, config)
     kernel, bias = fit_head(
         examples.train, examples.val, examples.train_index, examples.val_index, strengths=(settings["strength"],)
@@ -136,17 +135,6 @@ def try_head(settings: dict, examples: Examples, config: TuningConfig) -> dict:
         "val_log_loss": log_loss(softmax(logits), examples.val_index),
         "parameters": kernel.size + bias.size,
     }
-
-
-def build_head(features: np.ndarray, num_classes: int, settings: dict) -> keras.Model:
-    """(N, D) features, standardised as `features` are -> a hidden layer -> dropout -> logits."""
-    inputs = keras.Input(features.shape[1:])
-    scale = np.maximum(features.std(axis=0), 0.01)
-    x = layers.Normalization(mean=features.mean(axis=0), variance=scale**2)(inputs)
-    penalty = keras.regularizers.L2(settings["l2"])
-    x = layers.Dense(settings["units"], activation="relu", kernel_regularizer=penalty)(x)
-    x = layers.Dropout(settings["dropout"])(x)
-    return keras.Model(inputs, layers.Dense(num_classes, kernel_regularizer=penalty, name=LOGITS_LAYER)(x))
 
 
 def fit_and_measure(
@@ -265,7 +253,7 @@ class TuningRun:
         keras.utils.set_random_seed(self.config.seed)  # without weights, the backbone is the same one every time
         model = build_classifier(self.config.backbone, len(dataset.labels), weights=weights)
         runtime_file = backbone_file(model, size, cache_dir)
-        progress = _lines(self.say, "features")
+        progress = counted_lines(self.say, "features")
         return self._search(
             dataset,
             trials,
@@ -377,16 +365,3 @@ def accuracy_by_setting(rows: list[dict]):
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
     return figure
-
-
-def _lines(say: Callable[[str], None], what: str, seconds: float = 10.0) -> Callable[[int, int], None]:
-    """A `progress(done, total)` that says a line now and then, and at the end."""
-    said = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if done == total or time.monotonic() - said > seconds:
-            said = time.monotonic()
-            say(f"{what}: {done:,} of {total:,} photos")
-
-    return progress

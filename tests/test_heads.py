@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ml.calibration import fit_temperature, log_loss, softmax
-from ml.heads import HEAD_STRENGTHS, fit_head
+from ml.heads import HEAD_STRENGTHS, fit_head, fit_hidden_head
 
 
 def sample(n: int, seed: int, num_classes: int = 4, spread: float = 1.5):
@@ -44,3 +44,18 @@ def test_it_tells_of_each_strength_in_their_order(examples):
     fit_head(*examples, say=lines.append)
 
     assert [line.split(":")[0] for line in lines] == [f"head with C={strength}" for strength in HEAD_STRENGTHS]
+
+
+def test_it_fits_a_hidden_layer_to_raw_features(examples):
+    train, val, train_index, val_index = examples
+    shift = np.linspace(-500, 500, 16, dtype=np.float32)  # far from standardised
+    settings = {"units": 32, "dropout": 0.1, "learning_rate": 1e-2, "l2": 1e-5}
+
+    hidden_kernel, hidden_bias, kernel, bias = fit_hidden_head(
+        train * 100 + shift, val * 100 + shift, train_index, val_index, settings
+    )
+
+    hidden = np.maximum((val * 100 + shift) @ hidden_kernel + hidden_bias, 0)
+    linear_kernel, linear_bias = fit_head(*examples)
+    top1 = ((hidden @ kernel + bias).argmax(axis=1) == val_index).mean()
+    assert top1 > ((val @ linear_kernel + linear_bias).argmax(axis=1) == val_index).mean() - 0.05

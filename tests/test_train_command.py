@@ -53,6 +53,24 @@ def test_it_takes_what_the_deck_took_where_nothing_is_said():
     assert (tuned.layers, tuned.patience, tuned.average) == (15, 10, False)
 
 
+def test_it_takes_the_head_that_the_tuner_found(tmp_path):
+    best = {"head": "hidden", "units": 128, "dropout": 0.3, "learning_rate": 1e-3, "l2": 1e-5}
+    (tmp_path / "best.json").write_text(json.dumps(best))
+
+    config = config_of(options("transfer", "--out", "x", "--config", tmp_path / "best.json"), ())
+
+    assert (config.head, config.dropout, config.learning_rate) == (best, 0.3, 7.5e-5)
+
+
+@pytest.mark.parametrize("recipe", ["cnn", "transfer"])
+@pytest.mark.parametrize("found", ['{"filters": [32]}', '{"head": "tall"}', "[]", "half a fi"])
+def test_it_refuses_what_another_search_found(tmp_path, recipe, found):
+    (tmp_path / "best.json").write_text(found)
+
+    with pytest.raises(CommandError, match=r"Expected best\.json of tune (cnn|head)\. Received: .*best\.json"):
+        config_of(options(recipe, "--out", "x", "--config", tmp_path / "best.json"), ())
+
+
 def test_it_lets_the_command_line_win():
     given = ["--epochs", 3, "--learning-rate", 0.01, "--batch-size", 8, "--augment", "--steps", "greyscale,gaussian"]
     config = config_of(options("cnn", "--out", "x", *given), ())

@@ -58,7 +58,6 @@ class Journey:
 def tiny_backbone(weights=None, include_top=False, input_tensor=None, input_shape=None):
     x = keras.Input(input_shape) if input_tensor is None else input_tensor
     inputs = keras.utils.get_source_inputs(x)
-    # Padded: without, the converter would fuse the scaling of the pixels with the kernels, behind their rounding.
     x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
     x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.ReLU()(layers.Conv2D(16, 3, strides=2)(x))
@@ -178,6 +177,19 @@ def test_it_trains_without_fine_tuning(tiny, dataset_folder, tmp_path):
 
     assert not journey.said("epoch")
     assert Classifier.load(tmp_path / "checkpoint").checkpoint.name == "head"
+
+
+@pytest.mark.slow
+def test_it_trains_the_head_that_a_search_found(tiny, dataset_folder, tmp_path):
+    head = {"head": "hidden", "units": 24, "dropout": 0.1, "learning_rate": 1e-2, "l2": 1e-6}
+    config = TrainingConfig(name="head", backbone="tiny", image_size=32, dropout=0.1, head=head)
+
+    Journey(config, dataset_folder, tmp_path).go()
+
+    network = keras.saving.load_model(tmp_path / "checkpoint" / "model.keras")
+    assert network.get_layer("hidden").units == 24
+    figures = json.loads((tmp_path / "checkpoint" / "metrics-val.json").read_text())
+    assert figures["top1"] > 0.5
 
 
 @pytest.mark.slow

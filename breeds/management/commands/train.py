@@ -47,10 +47,10 @@ class Command(BaseCommand):
             "--augment", action=argparse.BooleanOptionalAction, help="random rotation, stretch and flip, or crops"
         )
         way.add_argument("--image-size", type=int, default=224, help="pixels")
+        way.add_argument("--config", type=Path, help="best.json of tune cnn (own network) or of tune head")
 
         own = parser.add_argument_group("own network")
         own.add_argument("--steps", default="classic", help="classic, none, or names of steps with commas")
-        own.add_argument("--config", type=Path, help="best.json of tune")
 
         pretrained = parser.add_argument_group("pretrained backbone")
         pretrained.add_argument("--backbone", default="mobilenetv2", help="a network of keras.applications")
@@ -111,9 +111,11 @@ def config_of(options: dict, breeds: tuple[str, ...]):
 
     recipe, chosen = options["recipe"], dict(DEFAULTS[options["recipe"]])
     own = recipe.startswith("cnn")
-    if options["config"]:
-        best = json.loads(options["config"].read_text())
+    best = settings_found(options["config"], own) if options["config"] else {}
+    if own:
         chosen |= {name: best[name] for name in ("learning_rate", "dropout", "units", "filters") if name in best}
+    elif "dropout" in best:
+        chosen["dropout"] = best["dropout"]
     chosen |= {name: options[name] for name in chosen if options.get(name) is not None}
     steps = {"classic": CLASSIC_STEPS, "none": ()}.get(options["steps"])
     epochs = chosen.pop("epochs")
@@ -124,6 +126,7 @@ def config_of(options: dict, breeds: tuple[str, ...]):
         backbone=options["backbone"],
         image_size=options["image_size"],
         breeds=breeds,
+        head={} if own else best,
         steps=(check_steps(options["steps"].split(",")) if steps is None else steps) if own else (),
         stages=tuple(options["fine_tune"]) or (((options["image_size"], epochs),) if epochs else ()),
         layers=options["layers"] if recipe == "fine-tune" else None,
@@ -132,6 +135,19 @@ def config_of(options: dict, breeds: tuple[str, ...]):
         seed=options["seed"],
         **chosen,
     )
+
+
+def settings_found(path: Path, own: bool) -> dict:
+    """What `tune cnn` or `tune head` wrote. Raises `CommandError` for anything else."""
+    searched = "tune cnn" if own else "tune head"
+    try:
+        best = json.loads(path.read_text())
+        fits = {"filters", "units"} <= set(best) if own else best["head"] in ("linear", "hidden")
+    except (ValueError, TypeError, KeyError):
+        fits = False
+    if not fits:
+        raise CommandError(f"Expected best.json of {searched}. Received: {path}.")
+    return best
 
 
 def weights_of(options: dict) -> Path | str | None:
