@@ -1,6 +1,7 @@
 """The API of photos."""
 
 import django_filters
+from django.db.models import Prefetch
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.exceptions import APIException
@@ -9,7 +10,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from breeds.api import CandidateSerializer, ModelSerializer
+from breeds.api import CandidateSerializer, ModelSerializer, ReasonSerializer, ThresholdsSerializer
 from breeds.models import Prediction
 from shelter.models import Animal, Photo
 from shelter.uploads import Outcome, upload_photo
@@ -39,13 +40,16 @@ class NewestFirst(CursorPagination):
 
 class PredictionSerializer(serializers.ModelSerializer):
     candidates = CandidateSerializer(many=True)
+    reasons = ReasonSerializer(many=True)
+    thresholds = ThresholdsSerializer(source="version.thresholds", allow_null=True)
+    mask = serializers.ListField(source="version.mask", child=serializers.CharField(), allow_null=True)
     model = ModelSerializer(source="version", allow_null=True)
 
     class Meta:
         model = Prediction
         fields = [
-            "status", "decision", "label", "group", "probability", "candidates", "model", "milliseconds",
-            "error_code", "error", "finished_at",
+            "status", "decision", "label", "group", "probability", "candidates", "reasons", "thresholds", "mask",
+            "model", "milliseconds", "error_code", "error", "finished_at",
         ]  # fmt: skip
 
 
@@ -88,7 +92,9 @@ class RefusedPhoto(APIException):
 
 
 class PhotoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
-    queryset = Photo.objects.select_related("breed").prefetch_related("predictions__version")
+    queryset = Photo.objects.select_related("breed").prefetch_related(
+        Prefetch("predictions", Prediction.objects.without_vectors().select_related("version"))
+    )
     serializer_class = PhotoSerializer
     filterset_class = PhotoFilter
     pagination_class = NewestFirst
