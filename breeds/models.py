@@ -274,6 +274,7 @@ class Prediction(models.Model):
         indexes = [
             models.Index(fields=["-priority", "id"], condition=Q(status="pending"), name="pending_by_urgency"),
             models.Index(fields=["leased_until"], condition=Q(status="running"), name="running_by_lease"),
+            models.Index(fields=["version", "finished_at"], condition=Q(status="done"), name="answers_by_time"),
         ]
 
     def __str__(self):

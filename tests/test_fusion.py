@@ -1,11 +1,14 @@
 """From several photos of one dog to one decision, and to the photo that seems to show another."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from benchmarks import fusion as benchmark
 from ml.calibration import softmax
 from ml.decision import Because, Label, Level, Thresholds, decide
 from ml.fusion import agreement, choose_agreement, draw_groups, fuse, fuse_probabilities
@@ -191,3 +194,43 @@ def test_it_draws_different_photos_of_one_breed():
 
     assert groups.shape == (40, 2)
     assert all(label_index[a] == label_index[b] != 2 and a != b for a, b in groups)
+
+
+# -- the measurement --------------------------------------------------------------------------------------------------
+
+
+class DrawnExamination:
+    """What `ml.examination` would have found, of photos that are drawn instead of taken."""
+
+    def __init__(self, seed: int = 0):
+        self.probs, self.label_index = drawn(seed, sharpness=5.0)
+        self.logits = np.log(np.maximum(self.probs, 1e-9)) + 9
+        labels = tuple(Label(f"breed_{i}", f"group_{i // 4}") for i in range(20))
+        thresholds = Thresholds(energy=2.0, breed=0.8, group=0.8)
+        self.classifier = SimpleNamespace(checkpoint=SimpleNamespace(labels=labels, thresholds=thresholds))
+        self.items = [SimpleNamespace(group=str(i // 2 * 2 if i < 20 else i)) for i in range(len(self.probs))]
+
+
+def test_it_measures_what_several_photos_gain_and_how_well_an_intruder_is_noticed():
+    figures = benchmark.measure_fusion(DrawnExamination(), groups=200, seed=0, say=lambda line: None)
+
+    assert figures["photos"] == 110  # ten of twenty had a near-duplicate
+    for size in (2, 3, 4):
+        rules, warnings = figures[size]["rules"], figures[size]["warnings"]
+        assert rules["geometric mean"]["top1"]["share"] > rules["one photo"]["top1"]["share"]
+        assert warnings["true groups"]["share"] < 0.15 < warnings["another breed"]["share"]
+        assert warnings["another breed, the right photo"]["share"] <= warnings["another breed"]["share"]
+
+
+def test_it_slips_in_a_photo_of_another_breed_and_of_the_same_family_if_wanted():
+    label_index, families = np.array([0, 0, 1, 1, 2, 2]), np.array(list("aaaabb"))
+    members = np.array([[0, 1], [2, 3], [4, 5]])
+    rng = np.random.default_rng(0)
+
+    anyone = benchmark.intruders(members, label_index, None, rng)
+    relative = benchmark.intruders(members, label_index, families, rng)
+
+    assert (anyone[:, 0] == [0, 2, 4]).all()
+    assert (label_index[anyone[:, 1]] != label_index[anyone[:, 0]]).all()
+    assert relative[:, 0].tolist() == [0, 2]  # the third breed has no other in its family
+    assert (families[relative[:, 1]] == "a").all()
