@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
+from breeds.fusion import FusedAnswer, fuse_answers
 from breeds.models import Breed, BreedGroup, Decision, Prediction
 from breeds.tasks import hint
 
@@ -36,6 +37,15 @@ class Animal(models.Model):
 
     def __str__(self):
         return self.name
+
+    @cached_property
+    def answer(self) -> FusedAnswer | None:
+        """What the classifier says of all photos together; photos in which a person saw no dog are left out.
+
+        What people decided stands beside it, in the photos (`Photo.by_person`), and is never overwritten.
+        """
+        no_dog = Q(photo__source=Photo.Source.HUMAN, photo__decision=Decision.NOT_A_DOG)
+        return fuse_answers(Prediction.objects.with_vectors().filter(photo__animal=self).exclude(no_dog))
 
 
 class PhotoQuerySet(models.QuerySet):
@@ -169,7 +179,7 @@ class Photo(models.Model):
     @cached_property
     def answer(self) -> "Answer":
         """The newest prediction in words."""
-        prediction = self.predictions.select_related("version").order_by("-pk").first()
+        prediction = self.predictions.without_vectors().select_related("version").order_by("-pk").first()
         if prediction is None:
             return Answer(self.words, [], "", "", None, "")
         breeds = Breed.objects.in_bulk([c["label"] for c in prediction.candidates[:3]], field_name="slug")
@@ -183,6 +193,7 @@ class Photo(models.Model):
             version=prediction.version.version if prediction.version else "",
             finished_at=prediction.finished_at,
             error=refusal(prediction.error_code, self.original_name) if self.status == self.Status.FAILED else "",
+            why=words.why(prediction.reasons),
         )
 
 
@@ -204,6 +215,7 @@ class Answer:
     version: str
     finished_at: datetime | None
     error: str
+    why: list[str] = field(default_factory=list)
 
 
 def refusal(reason: str, name: str) -> str:
