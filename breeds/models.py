@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
@@ -330,6 +330,15 @@ class ReviewQuerySet(models.QuerySet):
     def standing(self) -> "ReviewQuerySet":
         """Those that were not withdrawn, the newest first: the first one of a photo counts."""
         return self.exclude(verdict=Review.Verdict.WITHDRAW).filter(withdrawal=None).order_by("-pk")
+
+    def counting(self) -> "ReviewQuerySet":
+        """The one review of each photo that counts."""
+        newest = self.standing().filter(photo=OuterRef("photo")).values("pk")[:1]
+        return self.filter(pk=Subquery(newest)).order_by("photo")
+
+    def naming_a_breed(self) -> "ReviewQuerySet":
+        """Of one breed, not of two: what a classifier can learn from."""
+        return self.filter(verdict__in=[Review.Verdict.CONFIRM, Review.Verdict.CORRECT], breed__isnull=False)
 
     def record(
         self, photo, *, by, verdict: str, breed: Breed | None = None, second_breed: Breed | None = None,

@@ -20,6 +20,7 @@ from ml.evaluation import measure, measure_decisions
 from ml.export import export_litert, parity
 from ml.inference import Classifier, Session
 from ml.models import fold_batch_norm, round_to_float16, save_as_float16
+from ml.reviewed import is_reviewed
 
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
 
@@ -42,7 +43,8 @@ class Origin:
 def ship(
     model: keras.Model, dataset: Dataset, labels: list[Label], folder: Path, origin: Origin, say: Callable[[str], None]
 ) -> dict:
-    """Fold, round, export, calibrate on val, measure on val and test, seal. Returns the figures on test.
+    """Fold, round, export, calibrate on val, measure on val and test, seal. Returns the figures on test, those
+    on the shelter's own reviewed photos under `reviewed`.
 
     Raises `MLError` where the exported file is not the same function as the network.
     """
@@ -86,6 +88,9 @@ def ship(
         decisions = [classifier.decide(row) for row in logits[split]]
         figures[split] = measure(logits[split], truth[split], temperature)
         figures[split]["decisions"] = measure_decisions(decisions, truth[split], labels)
+        own = np.array([is_reviewed(item) for item in dataset.part(split)])
+        if own.any():
+            figures[split]["reviewed"] = measure(logits[split][own], truth[split][own], temperature)
         figures[split]["training_seconds"] = round(origin.training_seconds, 1)
         write_json(folder / f"metrics-{split}.json", figures[split])
     write_card(
