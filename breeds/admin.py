@@ -1,7 +1,7 @@
 from django.contrib import admin, messages
 from django.utils.translation import gettext_lazy as _
 
-from breeds.models import Breed, ClassifierVersion, Prediction
+from breeds.models import Breed, ClassifierVersion, Prediction, Review
 
 
 @admin.register(Breed)
@@ -43,4 +43,13 @@ class PredictionAdmin(ReadOnlyAdmin):
     list_filter = ["status", "decision", "version", "group"]
     list_select_related = ["photo", "version"]
     search_fields = ["label", "photo__original_name", "error"]
+    date_hierarchy = "created_at"
+
+
+@admin.register(Review)
+class ReviewAdmin(ReadOnlyAdmin):
+    list_display = ["photo", "verdict", "breed", "second_breed", "group", "reason", "blind", "by", "created_at"]
+    list_filter = ["verdict", "reason", "blind", "by", "prediction__version", "group"]
+    list_select_related = ["photo", "breed", "second_breed", "by"]
+    search_fields = ["photo__original_name", "breed__slug", "breed__name_fr", "breed__name_en", "by__username"]
     date_hierarchy = "created_at"

@@ -1,4 +1,7 @@
-"""Answers as people say them, in the active language. The model only ever says "looks like"."""
+"""Answers as people say them, in the active language.
+
+The model only ever says "looks like"; "is" is said once a person has.
+"""
 
 import unicodedata
 
@@ -7,7 +10,7 @@ from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 
 from breeds.catalogue import read_catalogue
-from breeds.models import Breed, BreedGroup, Decision
+from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 
 LANGUAGES = ("fr", "en")
 
@@ -18,11 +21,10 @@ def percent(probability: float) -> str:
     return f"{figure}\u00a0%" if (get_language() or "fr").startswith("fr") else f"{figure}%"
 
 
-def sentence(decision: str, breed: Breed | None, group: str, probability: float | None, *, by_person=False) -> str:
+def sentence(decision: str, breed: Breed | None, group: str, probability: float | None) -> str:
+    """What the model says."""
     share = percent(probability) if probability is not None else ""
     if decision == Decision.BREED and breed:
-        if by_person:
-            return _("%(breed)s, confirmed") % {"breed": breed.name}
         named = {"breed": breed.name, "share": share}
         if breed.name_en[0].lower() in "aeiou":
             return _("Looks like an %(breed)s (%(share)s)") % named
@@ -35,6 +37,57 @@ def sentence(decision: str, breed: Breed | None, group: str, probability: float 
     if decision == Decision.NOT_A_DOG:
         return _("No dog recognised in this photo")
     return _("I cannot tell this breed")
+
+
+def decided(decision: str, breed: Breed | None, second_breed: Breed | None, group: str) -> str:
+    """What a person said, in one line for lists."""
+    named = {
+        "breed": breed.name if breed else "",
+        "second": second_breed.name if second_breed else "",
+        "group": BreedGroup(group).label if group else "",
+    }
+    if decision == Decision.CROSS:
+        return _("Cross of %(breed)s and %(second)s, confirmed") % named
+    if decision == Decision.BREED:
+        return _("%(breed)s, confirmed") % named
+    if decision == Decision.GROUP:
+        return _("Group “%(group)s”, confirmed") % named
+    if decision == Decision.NOT_A_DOG:
+        return _("Not a dog, confirmed")
+    return _("Breed cannot be told, says a person")
+
+
+def confirmable(prediction: Prediction) -> str:
+    """What somebody says who confirms this answer, for the button; empty where it names nothing."""
+    breed = Breed.objects.filter(slug=prediction.label).first() if prediction.label else None
+    if breed and breed.name_en[0].lower() in "aeiou":
+        return _("Yes, it is an %(breed)s") % {"breed": breed.name}
+    if breed:
+        return _("Yes, it is a %(breed)s") % {"breed": breed.name}
+    if prediction.decision == Decision.GROUP:
+        return _("Yes, it is of the group “%(group)s”") % {"group": BreedGroup(prediction.group).label}
+    return ""
+
+
+def verdict(review: Review) -> str:
+    """What a person said, and who."""
+    said = {
+        "breed": review.breed.name if review.breed else "",
+        "second": review.second_breed.name if review.second_breed else "",
+        "group": BreedGroup(review.group).label if review.group else "",
+        "person": review.by.get_full_name() or review.by.get_username(),
+    }
+    if review.decision == Decision.CROSS:
+        return _("It is a cross of %(breed)s and %(second)s (confirmed by %(person)s)") % said
+    if review.decision == Decision.BREED and review.breed.name_en[0].lower() in "aeiou":
+        return _("It is an %(breed)s (confirmed by %(person)s)") % said
+    if review.decision == Decision.BREED:
+        return _("It is a %(breed)s (confirmed by %(person)s)") % said
+    if review.decision == Decision.GROUP:
+        return _("It is a dog of the group “%(group)s” (confirmed by %(person)s)") % said
+    if review.decision == Decision.NOT_A_DOG:
+        return _("There is no dog in this photo (confirmed by %(person)s)") % said
+    return _("The breed cannot be told (looked at by %(person)s)") % said
 
 
 def name_of(label: str) -> str:

@@ -45,7 +45,7 @@ On the {test} test photos, from JPEG bytes through the exported file, as the com
 | unsure | {unsure_share:.1%} | |
 | dogs taken for no dog | {not_a_dog_share:.1%} | |
 
-Hardest labels on the test photos (right of all): {worst}.
+{reviewed}Hardest labels on the test photos (right of all): {worst}.
 
 Not measured here: breeds outside the labels, photos without a dog, whole photos instead of crops, mixed-breed dogs.
 """
@@ -82,6 +82,7 @@ def write_card(folder, *, checkpoint, recipe: str, command: str, counts: dict, m
         loss=figures["loss"],
         ece=figures["ece"],
         worst=", ".join(worst),
+        reviewed=_on_reviewed(figures.get("reviewed"), interval),
         **counts,
         **{f"top{k}": f"{figures[f'top{k}']:.1%}" for k in (1, 3, 5)},
         **{f"top{k}_interval": interval(figures[f"top{k}_interval"]) for k in (1, 3, 5)},
@@ -89,6 +90,15 @@ def write_card(folder, *, checkpoint, recipe: str, command: str, counts: dict, m
         **precisions,
     )
     (folder / "card.md").write_text(text)
+
+
+def _on_reviewed(own: dict | None, interval) -> str:
+    if not own:
+        return ""
+    return (
+        f"On the {own['n']} of them that are the shelter's own, reviewed by people: top-1 {own['top1']:.1%} "
+        f"({interval(own['top1_interval'])}), log loss {own['loss']:.3f}.\n\n"
+    )
 
 
 def worst_labels(logits: np.ndarray, label_index: np.ndarray, slugs: list[str], most: int = 8) -> list[str]:

@@ -2,7 +2,7 @@
 
 A dataset is a folder (or a tar archive of one) with one folder per breed. The split depends on the photos' content
 and the seed alone, so that it is the same on every machine; near-duplicates never end up on two sides of it.
-A folder that `ml.preparation` wrote brings its split with it, in its manifest.
+A folder that `ml.preparation` wrote brings its split with it, in its manifest; one of `ml.reviewed`, its groups.
 """
 
 import difflib
@@ -14,7 +14,7 @@ import tarfile
 import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ FRACTIONS = (0.70, 0.15, 0.15)
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"  # in place of the manifest, until every photo of a prepared folder is written
 PREPARED = "flair-prepared-dataset-1"
+REVIEWED = "flair-reviewed-photos-1"
 
 
 class Fingerprint(NamedTuple):
@@ -59,7 +60,8 @@ class Dataset:
     """`steps` and `image_size` say what has been applied already, to photos that `ml.preparation` wrote.
 
     They are read by `prepare_image` with the same size as they are; the greyscale step alone may be repeated, for its
-    single channel. `unreadable` holds the path and the reason of each photo that was left out.
+    single channel. `unreadable` holds the path and the reason of each photo that was left out, `dhashes` the
+    difference hash of each content that was read.
     """
 
     root: Path
@@ -67,6 +69,7 @@ class Dataset:
     steps: tuple[str, ...] = ()
     image_size: int | None = None
     unreadable: tuple[tuple[str, str], ...] = ()
+    dhashes: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def labels(self) -> list[str]:
@@ -135,6 +138,10 @@ def load_dataset(
     """
     root = class_root(folder)
     if (manifest := read_manifest(root)) is not None:
+        if manifest["version"] == REVIEWED:
+            from ml.reviewed import load_reviewed
+
+            return load_reviewed(root, manifest, labels, seed=seed, fractions=fractions)
         return _load_prepared(root, manifest, labels)
     paths = paths_by_label(root)
     _refuse_unknown(root, labels, paths)
@@ -154,7 +161,8 @@ def load_dataset(
     readable = {label: [photo for photo in found if not photo.error] for label, found in by_label.items()}
     _refuse_two_breeds_of_one_photo(root, readable)
     items = split_photos(root, readable, seed=seed, fractions=fractions)
-    return Dataset(root, sorted(items, key=lambda item: item.path), unreadable=tuple(unreadable))
+    dhashes = {photo.sha256: photo.dhash for found in by_label.values() for photo in found}
+    return Dataset(root, sorted(items, key=lambda item: item.path), unreadable=tuple(unreadable), dhashes=dhashes)
 
 
 def scan_dataset(folder: Path) -> Dataset:
@@ -174,31 +182,37 @@ def scan_dataset(folder: Path) -> Dataset:
 
 
 def read_manifest(root: Path) -> dict | None:
-    """The manifest of a prepared folder; `None` for any other. Raises `BadDataset` for one damaged or not finished."""
+    """The manifest of a prepared or exported folder; `None` for any other. Raises `BadDataset` for one not whole."""
     if not (root / MANIFEST).is_file():
         if (root / UNFINISHED).is_file():
-            raise BadDataset(f"Expected photos prepared to the end. Received: {root}, whose preparation was stopped.")
+            raise BadDataset(f"Expected photos prepared to the end. Received: {root}, whose making was stopped.")
         return None
     try:
         manifest = json.loads((root / MANIFEST).read_text())
     except ValueError as error:
         raise BadDataset(f"Expected a whole manifest. Received: {root / MANIFEST} ({error}).") from error
-    return manifest if isinstance(manifest, dict) and manifest.get("version") == PREPARED else None
+    return manifest if isinstance(manifest, dict) and manifest.get("version") in (PREPARED, REVIEWED) else None
 
 
 def _load_prepared(root: Path, manifest: dict, labels: list[str] | None) -> Dataset:
+    items = read_items(root, manifest, labels)
+    _refuse_fewer_than_two(root, {item.label for item in items})
+    return Dataset(root, items, tuple(manifest["steps"]), manifest["image_size"])
+
+
+def read_items(root: Path, manifest: dict, labels: list[str] | None) -> list[Item]:
+    """The rows of a manifest, of `labels` alone if given. Raises `BadDataset` where one, or its photo, is missing."""
     try:
         items = [Item(**{name: row[name] for name in Item.__dataclass_fields__}) for row in manifest["items"]]
-        steps, image_size = tuple(manifest["steps"]), manifest["image_size"]
+        _ = manifest["steps"], manifest["image_size"]
     except (KeyError, TypeError) as error:
         raise BadDataset(f"Expected a whole manifest. Received: {root / MANIFEST} ({error!r}).") from error
     _refuse_unknown(root, labels, {item.label for item in items})
     items = [item for item in items if not labels or item.label in labels]
-    _refuse_fewer_than_two(root, {item.label for item in items})
     missing = [item.path for item in items if not (root / item.path).is_file()]
     if missing:
         raise BadDataset(f"Expected all {len(items)} photos of {root}. Received: {len(missing)} less ({missing[0]} …).")
-    return Dataset(root, items, steps, image_size)
+    return items
 
 
 def _refuse_unknown(root: Path, labels, known) -> None:
@@ -212,12 +226,12 @@ def _refuse_fewer_than_two(root: Path, labels) -> None:
         raise BadDataset(f"Expected at least two folders of photos, one per breed. Received: {len(labels)} in {root}.")
 
 
-def choose_breeds(folder: Path, wish: str, *, seed: int = 0) -> list[str]:
+def choose_breeds(folder: Path, wish: str, *, seed: int = 0, more: Iterable[str] = ()) -> list[str]:
     """`"20"`, or `"pug, Brittany spaniel"` -> that many labels, or those, sorted. Looks at folder names alone.
 
     A number takes the breeds in the order of SHA-256("seed:label"), so that the choice is the same on every machine
-    and 3 breeds are among the 20, and those among the 50. Raises `BadDataset` for more breeds than there are, for
-    fewer than two, and for unknown names, with those that are near.
+    and 3 breeds are among the 20, and those among the 50. Names may also be of `more` breeds.
+    Raises `BadDataset` for more breeds than there are, for fewer than two, and for unknown names, with those near.
     """
     root, known = class_root(folder), breeds_of(folder)
     if wish.strip().isdecimal():
@@ -226,6 +240,7 @@ def choose_breeds(folder: Path, wish: str, *, seed: int = 0) -> list[str]:
             raise BadDataset(f"Expected a number of breeds from 2 to {len(known)} for {root}. Received: {count}.")
         return sorted(sorted(known, key=lambda label: hashlib.sha256(f"{seed}:{label}".encode()).digest())[:count])
     names = [name.strip() for name in wish.split(",") if name.strip()]
+    known = sorted({*known, *more})
     unknown = [_with_near_matches(name, known) for name in names if label_slug(name) not in known]
     if unknown or not names:
         raise BadDataset(f"Expected a number, or names of breeds of {root}. Received: {', '.join(unknown) or 'none'}.")

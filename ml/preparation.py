@@ -22,10 +22,11 @@ import numpy as np
 from PIL import Image
 
 from ml import BadDataset, MLError, UnreadableImage
-from ml.datasets import FRACTIONS, MANIFEST, PREPARED, SPLITS, UNFINISHED, Dataset, Item, class_root, load_dataset
+from ml.datasets import FRACTIONS, MANIFEST, PREPARED, SPLITS, UNFINISHED, Dataset, Item, class_root
 from ml.files import write_whole
 from ml.preprocessing import STEPS, apply_steps, check_steps, decode_image, preprocessing_id, to_square_image
 from ml.reports import Report, subplots
+from ml.reviewed import load_joined
 
 STANFORD_DOGS_URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar"  # Khosla et al., 2011; 757 MB
 
@@ -77,23 +78,27 @@ class Recipe:
 
 
 def prepare_dataset(
-    source: Path,
+    source: Path | None,
     out: Path,
     recipe: Recipe,
     *,
+    reviews: Path | None = None,
     labels: list[str] | None = None,
     command: str = "",
     track: Track = no_track,
 ) -> Dataset:
     """Scan and split `source` (a folder with one folder per breed), and write every photo prepared below `out`.
 
+    `reviews` (an export of `ml.reviewed`) is joined with it, or alone where there is no source.
+
     Returns the dataset of the originals, with its unreadable photos. Photos that `out` has already are kept, where it
     was made of the same photos with the same recipe. Raises `BadDataset` for the source, `MLError` where `out` is
     something else or cannot be written; what is written by then is whole, and the same call goes on from there.
     """
-    _refuse_overlap(class_root(source), out)
+    for folder in filter(None, (source, reviews)):
+        _refuse_overlap(class_root(folder), out)
     _refuse_other_settings(out, recipe.settings)
-    dataset = load_dataset(source, seed=recipe.seed, fractions=recipe.fractions, labels=labels, track=track)
+    dataset = load_joined(source, reviews, seed=recipe.seed, fractions=recipe.fractions, labels=labels, track=track)
     if dataset.image_size:
         raise BadDataset(f"Expected original photos. Received: {source}, which is prepared already.")
     settings = recipe.settings | {"source": dataset.manifest_hash}

@@ -22,6 +22,7 @@ from ml.files import write_json
 from ml.fusion import choose_agreement
 from ml.inference import Classifier, Session
 from ml.models import fold_batch_norm, round_to_float16, save_as_float16
+from ml.reviewed import is_reviewed
 
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
 
@@ -44,7 +45,8 @@ class Origin:
 def ship(
     model: keras.Model, dataset: Dataset, labels: list[Label], folder: Path, origin: Origin, say: Callable[[str], None]
 ) -> dict:
-    """Fold, round, export, calibrate on val, measure on val and test, seal. Returns the figures on test.
+    """Fold, round, export, calibrate on val, measure on val and test, seal. Returns the figures on test, those
+    on the shelter's own reviewed photos under `reviewed`.
 
     Raises `MLError` where the exported file is not the same function as the network.
     """
@@ -90,6 +92,9 @@ def ship(
         decisions = [classifier.decide(row) for row in logits[split]]
         figures[split] = measure(logits[split], truth[split], temperature)
         figures[split]["decisions"] = measure_decisions(decisions, truth[split], labels)
+        own = np.array([is_reviewed(item) for item in dataset.part(split)])
+        if own.any():
+            figures[split]["reviewed"] = measure(logits[split][own], truth[split][own], temperature)
         figures[split]["training_seconds"] = round(origin.training_seconds, 1)
         write_json(folder / f"metrics-{split}.json", figures[split])
     write_card(

@@ -9,10 +9,11 @@ from pathlib import Path
 import keras
 
 from ml import MLError
-from ml.datasets import SPLITS, Dataset, load_dataset
+from ml.datasets import SPLITS, Dataset
 from ml.decision import Label
 from ml.files import write_json
 from ml.recipes import Trained, TrainingConfig, Workplace, train_network
+from ml.reviewed import load_joined
 from ml.shipping import Origin, ship
 
 
@@ -37,8 +38,10 @@ class TrainingRun:
         self.place = Workplace(folder, cache_dir or folder / "features", weights, say)
         self.checkpoint_dir = folder / "checkpoint"
 
-    def train(self, dataset_folder: Path, group_of: Callable[[str], tuple[str, bool]]) -> dict:
-        """Run all steps and return the figures on the test split.
+    def train(
+        self, dataset_folder: Path | None, group_of: Callable[[str], tuple[str, bool]], *, reviews: Path | None = None
+    ) -> dict:
+        """Run all steps and return the figures on the test split. `reviews`: an export of `ml.reviewed`, to join.
 
         `group_of` gives (FCI-style group, is it a wild canid) of a label. Raises `MLError` for a folder that holds
         another run, and `BadDataset`.
@@ -46,7 +49,7 @@ class TrainingRun:
         self._claim_folder()
         keras.utils.set_random_seed(self.config.seed)
         labels = list(self.config.breeds) or None
-        dataset = load_dataset(dataset_folder, seed=self.config.seed, labels=labels, track=self.track)
+        dataset = load_joined(dataset_folder, reviews, seed=self.config.seed, labels=labels, track=self.track)
         for path, reason in dataset.unreadable:
             self.say(f"left out: {path} ({reason})")
         self._claim_dataset(dataset)
@@ -98,6 +101,9 @@ class TrainingRun:
             report.figure(training_curves(trained.history), "Loss and accuracy after each epoch")
         report.section("Test")
         report.table(["measure", "value"], [[name, f"{figures[name]:.4f}"] for name in ("top1", "top3", "loss", "ece")])
+        if own := figures.get("reviewed"):
+            report.section("The shelter's own reviewed photos among them")
+            report.table(["measure", "value"], [(name, own[name]) for name in ("n", "top1", "top1_interval", "loss")])
         report.write(self.folder / "report", {"history": trained.history, "test": figures})
 
 

@@ -3,7 +3,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from breeds.models import Prediction
+from breeds.models import Prediction, Review
 from shelter.models import Animal, ApiToken, Photo
 
 admin.site.site_header = admin.site.site_title = "Flair"
@@ -26,7 +26,7 @@ class PhotoAdmin(admin.ModelAdmin):
     list_display = ["thumbnail", "original_name", "words", "animal", "status", "source", "uploaded_by", "uploaded_at"]
     list_display_links = ["thumbnail", "original_name"]
     list_filter = ["status", "decision", "source", "group", "uploaded_at"]
-    list_select_related = ["animal", "breed", "uploaded_by"]
+    list_select_related = ["animal", "breed", "second_breed", "uploaded_by"]
     search_fields = ["original_name", "sha256", "animal__name", "breed__name_fr", "breed__name_en", "breed__slug"]
     autocomplete_fields = ["animal"]
     date_hierarchy = "uploaded_at"
@@ -58,6 +58,12 @@ class PhotoAdmin(admin.ModelAdmin):
         for photo in queryset:
             photo.enqueue()
         self.message_user(request, _("Waiting for the classifier again."), messages.SUCCESS)
+
+    def get_deleted_objects(self, objs, request):
+        """Answers and reviews cannot be deleted on their own; with their photo they go."""
+        shown, counts, rights_needed, protected = super().get_deleted_objects(objs, request)
+        with_photo = {str(model._meta.verbose_name) for model in (Prediction, Review)}
+        return shown, counts, {name for name in rights_needed if str(name) not in with_photo}, protected
 
     def delete_model(self, request, obj):
         obj.delete_with_files()

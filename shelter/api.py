@@ -5,16 +5,17 @@ from django.db.models import Prefetch
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotFound, PermissionDenied
 from rest_framework.pagination import CursorPagination
-from rest_framework.parsers import MultiPartParser
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from breeds import lookalikes
 from breeds.api import CandidateSerializer, ModelSerializer, ReasonSerializer, ThresholdsSerializer
-from breeds.models import Prediction
+from breeds.models import Prediction, Review, ReviewRefused
 from shelter.models import Animal, Photo
+from shelter.reviews import NewReviewSerializer, ReviewSerializer
 from shelter.uploads import Outcome, upload_photo
 
 
@@ -50,8 +51,8 @@ class PredictionSerializer(serializers.ModelSerializer):
     class Meta:
         model = Prediction
         fields = [
-            "status", "decision", "label", "group", "probability", "candidates", "reasons", "thresholds", "mask",
-            "model", "milliseconds", "error_code", "error", "finished_at",
+            "id", "status", "decision", "label", "group", "probability", "candidates", "reasons", "thresholds",
+            "mask", "model", "milliseconds", "error_code", "error", "finished_at",
         ]  # fmt: skip
 
 
@@ -59,13 +60,16 @@ class PhotoSerializer(serializers.ModelSerializer):
     """`decision` to `source` are the index: what the newest answer, or a person, says of the photo."""
 
     breed = serializers.SlugRelatedField("slug", read_only=True)
+    second_breed = serializers.SlugRelatedField("slug", read_only=True)
     prediction = serializers.SerializerMethodField()
+    review = serializers.SerializerMethodField()
 
     class Meta:
         model = Photo
         fields = [
             "id", "status", "original_name", "sha256", "size", "width", "height", "media_type", "animal",
-            "uploaded_at", "updated_at", "decision", "breed", "group", "probability", "source", "prediction",
+            "uploaded_at", "updated_at", "decision", "breed", "second_breed", "group", "probability",
+            "source", "prediction", "review",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -73,6 +77,13 @@ class PhotoSerializer(serializers.ModelSerializer):
     def get_prediction(self, photo: Photo) -> dict | None:
         newest = max(photo.predictions.all(), key=lambda prediction: prediction.pk, default=None)
         return PredictionSerializer(newest).data if newest else None
+
+    @extend_schema(responses=ReviewSerializer)
+    def get_review(self, photo: Photo) -> dict | None:
+        withdrawn = {review.withdraws_id for review in photo.reviews.all()}
+        standing = (r for r in photo.reviews.all() if r.pk not in withdrawn and r.verdict != Review.Verdict.WITHDRAW)
+        newest = max(standing, key=lambda review: review.pk, default=None)
+        return ReviewSerializer(newest).data if newest else None
 
 
 class PhotoUploadSerializer(serializers.Serializer):
@@ -118,10 +129,18 @@ class NotAnswered(APIException):
     default_detail = "Expected a photo that the classifier has answered. Received: one that it has not."
 
 
+class RefusedReview(APIException):
+    status_code = 400
+
+
 class PhotoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
-    queryset = Photo.objects.select_related("breed").prefetch_related(
-        Prefetch("predictions", Prediction.objects.without_vectors().select_related("version"))
+    queryset = Photo.objects.select_related("breed", "second_breed").prefetch_related(
+        Prefetch("predictions", Prediction.objects.without_vectors().select_related("version")),
+        "reviews__breed",
+        "reviews__second_breed",
+        "reviews__by",
     )
+    scope = None
     serializer_class = PhotoSerializer
     filterset_class = PhotoFilter
     pagination_class = NewestFirst
@@ -160,3 +179,23 @@ class PhotoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
         ]
         answer = {"model": found.version, "searched": found.searched, "results": results}
         return Response(SimilarPhotosSerializer(answer).data)
+
+    @extend_schema(
+        request=NewReviewSerializer,
+        responses={200: ReviewSerializer, 201: ReviewSerializer, 400: OpenApiResponse(description="not a review")},
+    )
+    @action(["post"], detail=True, scope="review", parser_classes=[JSONParser, FormParser, MultiPartParser])
+    def reviews(self, request, pk):
+        """Append what a person says of the photo. The same again of the same person: 200 and the review known."""
+        if not request.user.has_perm("breeds.add_review"):
+            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
+        photo = self.get_object()
+        form = NewReviewSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        try:
+            recorded = Review.objects.record(photo, by=request.user, **form.validated_data)
+        except ReviewRefused as error:
+            if error.code == "photo_deleted":
+                raise NotFound from error
+            raise RefusedReview(str(error), code=error.code) from error
+        return Response(ReviewSerializer(recorded.review).data, status=201 if recorded.is_new else 200)

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from breeds import words
 from breeds.fusion import FusedAnswer, fuse_answers
-from breeds.models import Breed, BreedGroup, Decision, Prediction
+from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
 
 
@@ -56,7 +56,8 @@ class PhotoQuerySet(models.QuerySet):
             return self
         breeds = [breed.pk for breed in Breed.objects.all() if words.matches(breed, words_of)]
         groups = [value for value, label in BreedGroup.choices if words.fold(words_of) in words.fold(label)]
-        return self.filter(Q(breed__in=breeds) | Q(group__in=groups) | Q(animal__name__icontains=words_of))
+        of_breed = Q(breed__in=breeds) | Q(second_breed__in=breeds)
+        return self.filter(of_breed | Q(group__in=groups) | Q(animal__name__icontains=words_of))
 
     def counts_by(self, field: str) -> list[dict]:
         """[{field: value, "count": n}], the most frequent first, without empty values."""
@@ -67,8 +68,8 @@ class PhotoQuerySet(models.QuerySet):
 class Photo(models.Model):
     """A photo and what the index says of it.
 
-    `decision`, `breed`, `group`, `probability` and `source` repeat the newest answer, so that lists need no other
-    table; what a person decided is never overwritten by a classifier.
+    `decision`, `breed`, `second_breed` (of a cross), `group`, `probability` and `source` repeat the newest answer, so
+    that lists need no other table; what a person decided is never overwritten by a classifier.
     """
 
     class Status(models.TextChoices):
@@ -102,6 +103,9 @@ class Photo(models.Model):
     decision = models.CharField(_("decision"), max_length=10, choices=Decision, blank=True)
     breed = models.ForeignKey(
         Breed, models.PROTECT, null=True, blank=True, related_name="photos", verbose_name=_("breed")
+    )
+    second_breed = models.ForeignKey(
+        Breed, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("second breed")
     )
     group = models.CharField(_("group"), max_length=50, choices=BreedGroup, blank=True)
     probability = models.FloatField(_("probability"), null=True, blank=True)
@@ -144,14 +148,32 @@ class Photo(models.Model):
         if prediction.status == Prediction.Status.FAILED:
             rows.filter(status=self.Status.PENDING).update(status=self.Status.FAILED, updated_at=now)
             return
-        rows.exclude(source=self.Source.HUMAN).update(
+        self._index_answer(prediction)
+        rows.update(status=self.Status.DONE, updated_at=now)
+
+    def _index_answer(self, prediction: Prediction) -> None:
+        type(self).objects.filter(pk=self.pk).exclude(source=self.Source.HUMAN).update(
             decision=prediction.decision,
             breed=Breed.objects.filter(slug=prediction.label).first() if prediction.label else None,
+            second_breed=None,
             group=prediction.group,
             probability=prediction.probability,
             source=self.Source.MODEL,
         )
-        rows.update(status=self.Status.DONE, updated_at=now)
+
+    def index_review(self, review: Review | None) -> None:
+        """Follow the review that stands; where none does any more, the classifier's newest answer again."""
+        type(self).objects.filter(pk=self.pk).update(
+            decision=review.decision if review else "",
+            breed=review.breed if review else None,
+            second_breed=review.second_breed if review else None,
+            group=review.group if review else "",
+            probability=None,
+            source=self.Source.HUMAN if review else "",
+            updated_at=timezone.now(),
+        )
+        if review is None and (answer := self.newest_answer):
+            self._index_answer(answer)
 
     def delete_with_files(self) -> None:
         """The row first, its files once that is committed: never a row without a file."""
@@ -167,24 +189,36 @@ class Photo(models.Model):
 
     @property
     def words(self) -> str:
-        """One line for lists: what it looks like, or where it stands."""
+        """One line for lists: what it is or looks like, or where it stands."""
+        if self.by_person:
+            return words.decided(self.decision, self.breed, self.second_breed, self.group)
         if self.status != self.Status.DONE:
             return str(self.get_status_display())
-        return words.sentence(self.decision, self.breed, self.group, self.probability, by_person=self.by_person)
+        return words.sentence(self.decision, self.breed, self.group, self.probability)
 
     @property
     def by_person(self) -> bool:
         return self.source == self.Source.HUMAN
 
+    @property
+    def newest_answer(self) -> Prediction | None:
+        return self.predictions.filter(status=Prediction.Status.DONE).order_by("-pk").first()
+
+    @cached_property
+    def standing_review(self) -> Review | None:
+        """What a person said last and did not take back."""
+        return self.reviews.standing().select_related("by", "breed", "second_breed").first()
+
     @cached_property
     def answer(self) -> "Answer":
-        """The newest prediction in words."""
+        """The newest prediction, and what a person said of it, in words."""
+        said = words.verdict(self.standing_review) if self.by_person and self.standing_review else self.words
         prediction = self.predictions.without_vectors().select_related("version").order_by("-pk").first()
         if prediction is None:
-            return Answer(self.words, [], "", "", None, "")
+            return Answer(said, [], "", "", None, "")
         breeds = Breed.objects.in_bulk([c["label"] for c in prediction.candidates[:3]], field_name="slug")
         return Answer(
-            words=self.words,
+            words=said,
             candidates=[
                 AnswerCandidate(str(breeds.get(c["label"], c["label"])), c["probability"])
                 for c in prediction.candidates[:3]

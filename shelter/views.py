@@ -1,6 +1,7 @@
 """The pages of staff. Each view: check, form, model, answer."""
 
-from django.contrib.auth.decorators import login_required
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
 from django.core.paginator import Paginator
 from django.db import connection
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse
@@ -8,12 +9,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from breeds.models import Breed, BreedGroup, ClassifierVersion, Decision
+from breeds import words
+from breeds.models import Breed, BreedGroup, ClassifierVersion, Decision, Review, ReviewRefused
 from shelter.forms import AnimalNameForm, PhotoFilterForm, UploadForm
 from shelter.models import Animal, Photo
+from shelter.reviews import ReviewForm, breed_names
 from shelter.uploads import Outcome, Receipt, upload_photo
 
 PHOTOS_A_PAGE = 48
+PHOTO_WITH_NAMES = Photo.objects.select_related("breed", "second_breed", "animal", "uploaded_by")
 
 
 @require_GET
@@ -38,7 +42,7 @@ def upload(request):
             context["receipts"] = [Receipt(Outcome.REFUSED, "", message, code="no_file")]
         if request.htmx:
             return render(request, "shelter/_receipts.html", context)
-    context["recent"] = request.user.photos.select_related("breed", "animal")[:12]
+    context["recent"] = request.user.photos.select_related("breed", "second_breed", "animal")[:12]
     return render(request, "shelter/upload.html", context)
 
 
@@ -46,7 +50,7 @@ def upload(request):
 @require_GET
 def photo_list(request):
     form = PhotoFilterForm(request.GET)
-    photos = form.apply(Photo.objects.select_related("breed", "animal").defer("animal__notes"))
+    photos = form.apply(Photo.objects.select_related("breed", "second_breed", "animal").defer("animal__notes"))
     breeds = Breed.objects.in_bulk()
     return render(
         request,
@@ -72,16 +76,36 @@ def photo_list(request):
 @login_required
 @require_GET
 def photo(request, pk):
-    found = get_object_or_404(Photo.objects.select_related("breed", "animal", "uploaded_by"), pk=pk)
-    names = Animal.objects.values_list("name", flat=True).distinct()[:500]
-    return render(request, "shelter/photo.html", {"photo": found, "answer": found.answer, "animal_names": names})
+    found = get_object_or_404(PHOTO_WITH_NAMES, pk=pk)
+    return render(request, "shelter/photo.html", photo_context(request, found))
+
+
+def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict:
+    answered, standing = found.newest_answer, found.standing_review
+    shown = {"prediction": answered, "standing": standing.pk if standing else None}
+    return {
+        "photo": found,
+        "answer": found.answer,
+        "animal_names": Animal.objects.values_list("name", flat=True).distinct()[:500],
+        "history": found.reviews.select_related("by", "breed", "second_breed", "withdrawal__by").exclude(
+            verdict=Review.Verdict.WITHDRAW
+        ),
+        "confirmable": words.confirmable(answered) if answered else "",
+        "may_review": request.user.has_perm("breeds.add_review"),
+        "may_withdraw_any": request.user.has_perm("breeds.withdraw_any_review"),
+        "review_form": form or ReviewForm(found, initial=shown),
+        "breed_names": breed_names(),
+    }
 
 
 @login_required
 @require_GET
 def photo_answer(request, pk):
-    found = get_object_or_404(Photo.objects.select_related("breed"), pk=pk)
-    return render(request, "shelter/_answer.html", {"photo": found, "answer": found.answer})
+    found = get_object_or_404(Photo.objects.select_related("breed", "second_breed"), pk=pk)
+    response = render(request, "shelter/_answer.html", {"photo": found, "answer": found.answer})
+    if found.status != Photo.Status.PENDING:
+        response["HX-Trigger"] = "answered"  # for the review beside it
+    return response
 
 
 @login_required
@@ -92,6 +116,51 @@ def photo_animal(request, pk):
     if form.is_valid():
         form.file(found)
     return redirect(found)
+
+
+@login_required
+@require_POST
+@permission_required("breeds.add_review", raise_exception=True)
+def photo_review(request, pk):
+    """Append what this person says; what cannot be kept comes back in the form."""
+    found = PHOTO_WITH_NAMES.filter(pk=pk).first()
+    if found is None:
+        return _photo_is_gone(request)
+    form = ReviewForm(found, request.POST)
+    if not form.is_valid():
+        return render(request, "shelter/photo.html", photo_context(request, found, form), status=422)
+    try:
+        recorded = form.record(request.user)
+    except ReviewRefused as refused:
+        if refused.code == "photo_deleted":
+            return _photo_is_gone(request)
+        form.add_error(None, str(refused))
+        return render(request, "shelter/photo.html", photo_context(request, found, form), status=422)
+    messages.success(request, _("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
+    for note in form.notes_on(recorded):
+        messages.warning(request, note)
+    return redirect(found)
+
+
+@login_required
+@require_POST
+@permission_required("breeds.add_review", raise_exception=True)
+def review_withdraw(request, pk):
+    review = Review.objects.select_related("photo", "by").filter(pk=pk).first()
+    if review is None:
+        return _photo_is_gone(request)
+    try:
+        Review.objects.withdraw(review, by=request.user)
+    except ReviewRefused as refused:
+        messages.error(request, str(refused))
+    else:
+        messages.success(request, _("Withdrawn. Nothing was deleted: the history keeps both."))
+    return redirect(review.photo)
+
+
+def _photo_is_gone(request):
+    messages.error(request, _("This photo was deleted meanwhile; there is nothing to review."))
+    return redirect("photo_list")
 
 
 @login_required

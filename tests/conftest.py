@@ -1,5 +1,5 @@
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.files.storage import default_storage
 
 from breeds import classifier as classifiers
@@ -11,13 +11,19 @@ from tests.support import FakeClassifier
 
 @pytest.fixture
 def anne(db):
-    """A volunteer: an account without any right in the admin."""
-    return User.objects.create_user("anne", password="un-mot-de-passe")
+    """A volunteer: an account of staff, without any right in the admin."""
+    return of_staff("anne")
 
 
 @pytest.fixture
 def bruno(db):
-    return User.objects.create_user("bruno", password="un-mot-de-passe")
+    return of_staff("bruno")
+
+
+def of_staff(name: str) -> User:
+    user = User.objects.create_user(name, password="un-mot-de-passe")
+    user.groups.add(Group.objects.get(name="staff"))
+    return user
 
 
 @pytest.fixture

@@ -24,6 +24,9 @@ PAGES = {
     "photo-detail": (401, 200, 200),
     # these take POST alone
     "photo_animal": (302, 405, 405),
+    "photo_review": (302, 405, 405),
+    "review_withdraw": (302, 405, 405),
+    "photo-reviews": (401, 405, 405),
     "logout": (405, 405, 405),
     "set_language": (302, 302, 302),
     "predict": (401, 405, 405),
@@ -32,7 +35,7 @@ ADMIN_PAGES = ["admin:index"] + [
     f"admin:{model}_changelist"
     for model in (
         "shelter_photo", "shelter_animal", "shelter_apitoken",
-        "breeds_breed", "breeds_prediction", "breeds_classifierversion", "auth_user", "auth_group",
+        "breeds_breed", "breeds_prediction", "breeds_classifierversion", "breeds_review", "auth_user", "auth_group",
     )
 ]  # fmt: skip
 PEOPLE = ["stranger", "anne", "chloe"]
@@ -46,8 +49,9 @@ def photo(anne, breeds):
 def address(name: str, photo) -> str:
     if name == "photo_file":
         return reverse(name, args=[photo.pk, "original"])
-    needs_photo = name in {"photo", "photo_answer", "photo_animal", "photo-detail"}
-    return reverse(name, args=[photo.pk] if needs_photo else [])
+    bare = {"photo_list", "photo-list"}
+    of_one = name.startswith(("photo", "review")) and name not in bare
+    return reverse(name, args=[photo.pk] if of_one else [])
 
 
 @pytest.mark.parametrize("person", PEOPLE)

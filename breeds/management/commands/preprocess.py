@@ -3,6 +3,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from breeds.training_set import add_review_arguments, chosen_labels, in_command, reviews_of
+
 
 class Command(BaseCommand):
     help = (
@@ -11,8 +13,11 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("dataset", type=Path, help="folder, or tar archive, with one folder of photos per breed")
+        parser.add_argument(
+            "dataset", type=Path, nargs="?", help="folder, or tar archive, with one folder of photos per breed"
+        )
         parser.add_argument("out", type=Path, help="folder to write; train on it with --dataset")
+        add_review_arguments(parser)
         parser.add_argument("--size", type=int, default=224, help="side of the square in pixels (default 224)")
         parser.add_argument("--steps", default="greyscale,autocontrast,equalise,gaussian",
                             help="in this order (default: %(default)s), or none")  # fmt: skip
@@ -34,17 +39,26 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _prepare(self, *, dataset, out, size, steps, seed, breeds, download, **options):
-        from ml.datasets import choose_breeds, unpack_dataset
+        from ml import MLError
+        from ml.datasets import unpack_dataset
         from ml.preparation import STANFORD_DOGS_URL, Recipe, fetch_archive, prepare_dataset
 
+        if dataset is None and not (options["from_reviews"] or options["reviews"]):
+            raise MLError("Expected a dataset, --from-reviews, or both. Received: neither.")
+        if dataset is None and download:
+            raise MLError("Expected with --download the file of the archive, before OUT. Received: none.")
         recipe = Recipe(size, split_names(steps), seed)
         if download:
             fetch_archive(STANFORD_DOGS_URL, dataset, track=self._track)
-        folder = unpack_dataset(dataset, settings.DATA_DIR / "datasets")
-        labels = choose_breeds(folder, breeds) if breeds else None
-        command = f"manage.py preprocess {dataset.name} {out.name} --size {size} --steps {steps} --seed {seed}"
+        folder = unpack_dataset(dataset, settings.DATA_DIR / "datasets") if dataset else None
+        reviews = reviews_of(options, out.with_name(f"{out.name}-reviews"), self.stdout.write, self._track)
+        labels = chosen_labels(folder, reviews, breeds)
+        command = f"manage.py preprocess {f'{dataset.name} ' if dataset else ''}{out.name}"
+        command += f" --size {size} --steps {steps} --seed {seed}" + in_command(options)
         command += f' --breeds "{breeds}"' if breeds else ""
-        prepared = prepare_dataset(folder, out, recipe, labels=labels, command=command, track=self._track)
+        prepared = prepare_dataset(
+            folder, out, recipe, reviews=reviews, labels=labels, command=command, track=self._track
+        )
         for path, reason in prepared.unreadable:
             self.stdout.write(f"left out: {path}: {reason}")
         counts = ", ".join(f"{len(prepared.part(split)):,} {split}" for split in ("train", "val", "test"))

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from breeds.catalogue import group_of
+from breeds.training_set import add_review_arguments, chosen_labels, in_command, reviews_of
 
 # What each recipe takes where the command line is silent: (learning rate, batch size, stages, patience, dropout).
 DEFAULTS = {
@@ -32,6 +33,7 @@ class Command(BaseCommand):
             "--fine-tune, every layer. fine-tune: a new head, then the last --layers of the backbone",
         )
         parser.add_argument("--dataset", type=Path, help="folder, tar archive, or folder written by preprocess")
+        add_review_arguments(parser)
         parser.add_argument("--out", type=Path, help="folder of the run; its checkpoint/ is the result")
         parser.add_argument("--name", help="name of the classifier (default: that of --out)")
         parser.add_argument("--breeds", default="", help="3, 20, 50, 120 or names with commas (default: all)")
@@ -80,24 +82,28 @@ class Command(BaseCommand):
         self.stdout.write(f"{network.count_params():,} parameters")
 
     def _train(self, options):
-        from ml.datasets import choose_breeds, unpack_dataset
+        from ml.datasets import unpack_dataset
         from ml.reports import track
         from ml.training import TrainingRun
 
-        if not options["dataset"] or not options["out"]:
-            raise CommandError("Expected --dataset and --out.")
-        dataset = unpack_dataset(options["dataset"], settings.DATA_DIR / "datasets")
-        breeds = tuple(choose_breeds(dataset, options["breeds"])) if options["breeds"] else ()
+        base, out = options["dataset"], options["out"]
+        if not out or not (base or options["from_reviews"] or options["reviews"]):
+            raise CommandError("Expected --dataset and --out; or --from-reviews, alone or with a --dataset, and --out.")
+        dataset = unpack_dataset(base, settings.DATA_DIR / "datasets") if base else None
+        reviews = reviews_of(options, out / "reviews", self._say, track)
+        breeds = tuple(chosen_labels(dataset, reviews, options["breeds"]) or ())
         run = TrainingRun(
             config_of(options, breeds),
-            options["out"],
+            out,
             weights=weights_of(options),
             cache_dir=settings.DATA_DIR / "features",
             say=self._say,
             track=track,
             command=command_line(options),
         )
-        figures = run.train(dataset, group_of)
+        figures = run.train(dataset, group_of, reviews=reviews)
+        if own := figures.get("reviewed"):
+            self._say(f"the shelter's own among them: top-1 {own['top1']:.1%} of {own['n']} photos")
         self._say(f"test: top-1 {figures['top1']:.1%} of {figures['n']} photos. Checkpoint: {run.checkpoint_dir}")
 
     def _say(self, line: str) -> None:
@@ -162,6 +168,7 @@ def command_line(options: dict) -> str:
         if options[name]:
             value = options[name].name if isinstance(options[name], Path) else options[name]
             parts.append(f"--{name.replace('_', '-')} {value}")
+    parts[-1] += in_command(options)
     if options["augment"] is not None:
         parts.append("--augment" if options["augment"] else "--no-augment")
     if options["recipe"].startswith("cnn"):
