@@ -39,6 +39,10 @@ class Animal(models.Model):
 
 
 class PhotoQuerySet(models.QuerySet):
+    def with_content(self, *digests: str) -> "PhotoQuerySet":
+        """Photos that were sent as, or are stored as, bytes of one of these SHA-256."""
+        return self.filter(Q(sha256__in=digests) | Q(stored_sha256__in=digests))
+
     def search(self, text: str) -> "PhotoQuerySet":
         """By breed (label, French or English name, synonym), group or dog's name."""
         words_of = text.strip().lower()
@@ -58,7 +62,8 @@ class Photo(models.Model):
     """A photo and what the index says of it.
 
     `decision`, `breed`, `group`, `probability` and `source` repeat the newest answer, so that lists need no other
-    table; what a person decided is never overwritten by a classifier.
+    table; what a person decided is never overwritten by a classifier. `image` is what was sent without its position:
+    the hash of the bytes as sent finds the photo again, and so does that of the bytes as stored, where they differ.
     """
 
     class Status(models.TextChoices):
@@ -76,7 +81,10 @@ class Photo(models.Model):
     image = models.FileField(_("original"), max_length=200, editable=False)
     preview = models.FileField(_("preview"), max_length=200, blank=True, editable=False)
     original_name = models.CharField(_("file name"), max_length=255)
-    sha256 = models.CharField("SHA-256", max_length=64, unique=True, editable=False)
+    sha256 = models.CharField(_("SHA-256 as sent"), max_length=64, unique=True, editable=False)
+    stored_sha256 = models.CharField(
+        _("SHA-256 as stored, where it differs"), max_length=64, unique=True, null=True, blank=True, editable=False
+    )
     size = models.PositiveBigIntegerField(_("bytes"))
     width = models.PositiveIntegerField(_("width (pixels)"))
     height = models.PositiveIntegerField(_("height (pixels)"))
@@ -102,6 +110,7 @@ class Photo(models.Model):
     class Meta:
         verbose_name = _("photo")
         ordering = ["-pk"]
+        permissions = [("view_original", "Can open the original of a photo")]
         indexes = [
             models.Index(fields=["breed", "-id"], name="photos_by_breed"),
             models.Index(fields=["group", "-id"], name="photos_by_group"),

@@ -97,8 +97,10 @@ def photo_animal(request, pk):
 @login_required
 @require_GET
 def photo_file(request, pk, kind):
-    """The preview or the original, for people who are logged in; never as anything a browser would run."""
+    """The preview, or for those who may the original; never as anything a browser would run."""
     found = get_object_or_404(Photo, pk=pk)
+    if kind == "original" and not request.user.has_perm("shelter.view_original"):
+        return redirect("photo_file", pk, "preview")
     file = {"preview": found.preview, "original": found.image}.get(kind)
     if not file:
         raise Http404
