@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ml import BadDataset, UnreadableImage
-from ml.preprocessing import decode_image
+from ml.preprocessing import decode_image, difference_hash
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".heic"}
 SPLITS = ("train", "val", "test")
@@ -313,12 +312,6 @@ def _fingerprint(path: Path) -> Fingerprint:
         return Fingerprint(path, "", 0, str(error))
     except OSError as error:  # a broken link, or a file that we may not read: told, as any other
         return Fingerprint(path, "", 0, error.strerror or str(error))
-
-
-def difference_hash(image: Image.Image) -> int:
-    """64-bit dHash (Krawetz, 2013): is each pixel of a 9 x 8 grey thumbnail brighter than its left neighbour?"""
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
 
 
 def group_near_duplicates(hashes: list[int]) -> list[list[int]]:

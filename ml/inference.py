@@ -12,7 +12,15 @@ from ml import BadCheckpoint
 from ml.calibration import softmax
 from ml.checkpoint import Checkpoint, load_checkpoint
 from ml.decision import Candidate, Decision, decide, energy_of
-from ml.preprocessing import apply_steps, decode_image, prepare_image, render_preview, to_pixels, to_square_image
+from ml.preprocessing import (
+    apply_steps,
+    decode_image,
+    difference_hash,
+    prepare_image,
+    render_preview,
+    to_pixels,
+    to_square_image,
+)
 
 
 class Session:
@@ -36,7 +44,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a photo looks like, by which version, and a preview of it (JPEG bytes, upright, without metadata)."""
+    """What a photo looks like, by which version, and a preview of it (JPEG bytes, upright, without metadata).
+
+    `dhash` are the 64 bits of its difference hash: photos whose bits hardly differ look alike.
+    """
 
     decision: str
     label: str
@@ -46,6 +57,7 @@ class Classification:
     version: str
     milliseconds: float
     preview: bytes
+    dhash: int
 
 
 class Classifier:
@@ -96,4 +108,5 @@ class Classifier:
             version=self.checkpoint.version,
             milliseconds=milliseconds,
             preview=render_preview(image),
+            dhash=difference_hash(image),
         )

@@ -116,6 +116,12 @@ def to_square_image(image: Image.Image, image_size: int) -> Image.Image:
     return image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
+def difference_hash(image: Image.Image) -> int:
+    """64-bit dHash (Krawetz, 2013): is each pixel of a 9 x 8 grey thumbnail brighter than its left neighbour?"""
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+
+
 def render_preview(image: Image.Image) -> bytes:
     """A JPEG of at most `PREVIEW_SIDE` pixels a side, without any metadata but its colour space: what pages show."""
     preview = image.copy()

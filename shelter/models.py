@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from breeds import words
 from breeds.models import Breed, BreedGroup, Decision, Prediction
 from breeds.tasks import hint
+from shelter.fingerprints import Fingerprint
 
 
 class Animal(models.Model):
@@ -42,6 +43,9 @@ class PhotoQuerySet(models.QuerySet):
     def with_content(self, *digests: str) -> "PhotoQuerySet":
         """Photos that were sent as, or are stored as, bytes of one of these SHA-256."""
         return self.filter(Q(sha256__in=digests) | Q(stored_sha256__in=digests))
+
+    def with_twin(self) -> "PhotoQuerySet":
+        return self.select_related("fingerprint__looks_like__animal")
 
     def search(self, text: str) -> "PhotoQuerySet":
         """By breed (label, French or English name, synonym), group or dog's name."""
@@ -158,6 +162,19 @@ class Photo(models.Model):
         with transaction.atomic():
             self.delete()
             transaction.on_commit(lambda: [storage.delete(name) for storage, name in files])
+
+    def keep_look(self, preview, dhash: int) -> None:
+        """What pages show of the photo, and what finds its twins: made once, whatever classifier looks at it."""
+        if not self.preview:
+            self.save_preview(preview)
+        if not Fingerprint.objects.filter(photo=self).exists():
+            Fingerprint.objects.record(self, dhash)
+
+    @property
+    def twin(self) -> "Photo | None":
+        """The older photo that this one looks like, as far as the classifier's worker has looked."""
+        fingerprint = getattr(self, "fingerprint", None)
+        return fingerprint.looks_like if fingerprint else None
 
     def save_preview(self, content) -> None:
         name = self.preview.storage.save(f"previews/{self.sha256[:2]}/{self.sha256}.jpg", content)

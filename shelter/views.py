@@ -72,7 +72,8 @@ def photo_list(request):
 @login_required
 @require_GET
 def photo(request, pk):
-    found = get_object_or_404(Photo.objects.select_related("breed", "animal", "uploaded_by"), pk=pk)
+    photos = Photo.objects.with_twin().select_related("breed", "animal", "uploaded_by")
+    found = get_object_or_404(photos, pk=pk)
     names = Animal.objects.values_list("name", flat=True).distinct()[:500]
     return render(request, "shelter/photo.html", {"photo": found, "answer": found.answer, "animal_names": names})
 
@@ -80,7 +81,7 @@ def photo(request, pk):
 @login_required
 @require_GET
 def photo_answer(request, pk):
-    found = get_object_or_404(Photo.objects.select_related("breed"), pk=pk)
+    found = get_object_or_404(Photo.objects.with_twin().select_related("breed"), pk=pk)
     return render(request, "shelter/_answer.html", {"photo": found, "answer": found.answer})
 
 

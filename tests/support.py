@@ -66,6 +66,7 @@ class FakeClassifier:
             version=version,
             milliseconds=7.0,
             preview=jpeg(1),
+            dhash=0x0F1E2D3C4B5A6978,
         )
         self.errors: dict[bytes, Exception] = {}
         self.seen: list[bytes] = []
