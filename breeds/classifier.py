@@ -22,6 +22,7 @@ __all__ = [
     "inspect_image",
     "load_classifier",
     "register_checkpoint",
+    "remove_location",
 ]
 
 
@@ -89,3 +90,10 @@ def inspect_image(image_bytes: bytes):
     from ml.imagefile import inspect_image
 
     return inspect_image(image_bytes)
+
+
+def remove_location(image_bytes: bytes, image_format: str) -> bytes:
+    """The same photo, to the last bit of its pixels, without where it was taken. Raises `UnreadableImage`."""
+    from ml.metadata import remove_location
+
+    return remove_location(image_bytes, image_format)

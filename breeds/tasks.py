@@ -33,8 +33,7 @@ def _classify(prediction: Prediction, classifier, version) -> None:
     try:
         with photo.image.open("rb") as file:
             found = classifier.classify(file.read())
-        if not photo.preview:
-            photo.save_preview(ContentFile(found.preview))
+        photo.keep_look(ContentFile(found.preview), found.dhash)
     except classifiers.UnreadableImage as error:
         prediction.fail(error.reason, str(error))
     except FileNotFoundError as error:

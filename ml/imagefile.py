@@ -30,8 +30,8 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic"}
 
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd7])")
-_JPEG_SOS, _JPEG_EOI = 0xDA, 0xD9
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd7])")
+JPEG_SOS, JPEG_EOI = 0xDA, 0xD9
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def _header_of(image_bytes: bytes, image_format: str) -> tuple[int, int, int]:
     """Width and height as stored, and the EXIF orientation (5 to 8: lies on its side)."""
     try:
         with Image.open(io.BytesIO(image_bytes), formats=[image_format]) as image:
-            return *image.size, _orientation(image.info.get("exif", b""))
+            return *image.size, orientation_of(image.info.get("exif", b""))
     except Exception as error:  # Pillow's readers raise nearly anything on a broken header
         raise UnreadableImage(
             "undecodable", f"Expected a whole {image_format}. Received: a broken header ({error})."
         ) from error
 
 
-def _orientation(exif_bytes: bytes) -> int:
+def orientation_of(exif_bytes: bytes) -> int:
     """From the EXIF block alone: `image.getexif()` would decode a whole PNG in search of one."""
     exif = Image.Exif()
     with contextlib.suppress(Exception):  # a broken block costs the orientation, not the photo
@@ -112,13 +112,13 @@ def _check_jpeg(image_bytes: bytes) -> None:
     """Walk the markers to the end of the image (ITU-T T.81, annex B); what phones append after it does not count."""
     position, scans = 2, 0
     while True:
-        marker = _JPEG_MARKER.search(image_bytes, position)
+        marker = JPEG_MARKER.search(image_bytes, position)
         if marker is None:
             raise _truncated("JPEG", "end marker")
         code, position = marker[1][0], marker.end()
-        if code == _JPEG_EOI:
+        if code == JPEG_EOI:
             break
-        scans += code == _JPEG_SOS
+        scans += code == JPEG_SOS
         if scans > MAX_JPEG_SCANS:
             raise UnreadableImage(
                 "too_many_scans", f"Expected at most {MAX_JPEG_SCANS} scans in a JPEG. Received: more than that."

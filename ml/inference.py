@@ -12,6 +12,7 @@ from ml import BadCheckpoint
 from ml.calibration import softmax
 from ml.checkpoint import Checkpoint, load_checkpoint
 from ml.decision import Candidate, Decision, Reason, decide, energy_of
+from ml.duplicates import difference_hash
 from ml.preprocessing import apply_steps, decode_image, prepare_image, render_preview, to_pixels, to_square_image
 
 
@@ -40,6 +41,7 @@ class Classification:
 
     Beside the decision, what it was made from: (C,) calibrated `probs`, the `energy` of the logits, and the (D,)
     float32 `embedding`, for fusing the photos of one animal and for finding look-alikes.
+    `dhash` are the 64 bits of its difference hash: photos whose bits hardly differ look alike.
     """
 
     decision: str
@@ -50,6 +52,7 @@ class Classification:
     version: str
     milliseconds: float
     preview: bytes
+    dhash: int
     reasons: tuple[Reason, ...] = ()
     energy: float | None = None
     probs: np.ndarray | None = field(default=None, compare=False, repr=False)
@@ -105,6 +108,7 @@ class Classifier:
             version=self.checkpoint.version,
             milliseconds=milliseconds,
             preview=render_preview(image),
+            dhash=difference_hash(image),
             reasons=found.reasons,
             energy=float(energy_of(logits)),
             probs=softmax(logits, self.checkpoint.temperature),

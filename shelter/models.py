@@ -18,6 +18,7 @@ from breeds import words
 from breeds.fusion import FusedAnswer, fuse_answers
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
+from shelter.fingerprints import Fingerprint
 
 
 class Animal(models.Model):
@@ -49,6 +50,13 @@ class Animal(models.Model):
 
 
 class PhotoQuerySet(models.QuerySet):
+    def with_content(self, *digests: str) -> "PhotoQuerySet":
+        """Photos that were sent as, or are stored as, bytes of one of these SHA-256."""
+        return self.filter(Q(sha256__in=digests) | Q(stored_sha256__in=digests))
+
+    def with_twin(self) -> "PhotoQuerySet":
+        return self.select_related("fingerprint__looks_like__animal")
+
     def search(self, text: str) -> "PhotoQuerySet":
         """By breed (label, French or English name, synonym), group or dog's name."""
         words_of = text.strip().lower()
@@ -69,7 +77,9 @@ class Photo(models.Model):
     """A photo and what the index says of it.
 
     `decision`, `breed`, `second_breed` (of a cross), `group`, `probability` and `source` repeat the newest answer, so
-    that lists need no other table; what a person decided is never overwritten by a classifier.
+    that lists need no other table; what a person decided is never overwritten by a classifier. `image` is what was
+    sent without its position: the hash of the bytes as sent finds the photo again, and so does that of the bytes as
+    stored, where they differ.
     """
 
     class Status(models.TextChoices):
@@ -87,7 +97,10 @@ class Photo(models.Model):
     image = models.FileField(_("original"), max_length=200, editable=False)
     preview = models.FileField(_("preview"), max_length=200, blank=True, editable=False)
     original_name = models.CharField(_("file name"), max_length=255)
-    sha256 = models.CharField("SHA-256", max_length=64, unique=True, editable=False)
+    sha256 = models.CharField(_("SHA-256 as sent"), max_length=64, unique=True, editable=False)
+    stored_sha256 = models.CharField(
+        _("SHA-256 as stored, where it differs"), max_length=64, unique=True, null=True, blank=True, editable=False
+    )
     size = models.PositiveBigIntegerField(_("bytes"))
     width = models.PositiveIntegerField(_("width (pixels)"))
     height = models.PositiveIntegerField(_("height (pixels)"))
@@ -116,6 +129,7 @@ class Photo(models.Model):
     class Meta:
         verbose_name = _("photo")
         ordering = ["-pk"]
+        permissions = [("view_original", "Can open the original of a photo")]
         indexes = [
             models.Index(fields=["breed", "-id"], name="photos_by_breed"),
             models.Index(fields=["group", "-id"], name="photos_by_group"),
@@ -181,6 +195,19 @@ class Photo(models.Model):
         with transaction.atomic():
             self.delete()
             transaction.on_commit(lambda: [storage.delete(name) for storage, name in files])
+
+    def keep_look(self, preview, dhash: int) -> None:
+        """What pages show of the photo, and what finds its twins: made once, whatever classifier looks at it."""
+        if not self.preview:
+            self.save_preview(preview)
+        if not Fingerprint.objects.filter(photo=self).exists():
+            Fingerprint.objects.record(self, dhash)
+
+    @property
+    def twin(self) -> "Photo | None":
+        """The older photo that this one looks like, as far as the classifier's worker has looked."""
+        fingerprint = getattr(self, "fingerprint", None)
+        return fingerprint.looks_like if fingerprint else None
 
     def save_preview(self, content) -> None:
         name = self.preview.storage.save(f"previews/{self.sha256[:2]}/{self.sha256}.jpg", content)

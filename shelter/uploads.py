@@ -13,7 +13,7 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from breeds.classifier import UnreadableImage, inspect_image
+from breeds.classifier import UnreadableImage, inspect_image, remove_location
 from breeds.models import Prediction
 from shelter.models import Animal, Photo, refusal
 
@@ -38,42 +38,50 @@ class Receipt:
 def upload_photo(
     file: UploadedFile, *, user, animal: Animal | None = None, priority: int = Prediction.Priority.INTERACTIVE
 ) -> Receipt:
-    """Check, store and queue one file. Sending the same bytes again finds the same photo."""
+    """Check, store without its position and queue one file. Sending the same bytes again finds the same photo."""
     name = file_name(file.name)
     if file.size > settings.MAX_PHOTO_BYTES:
         return _refused("too_large", name)
     image_bytes = file.read()
     try:
         facts = inspect_image(image_bytes)
+        stored_bytes = remove_location(image_bytes, facts.format)
     except UnreadableImage as error:
         return _refused(error.reason, name)
-    sha256 = hashlib.sha256(image_bytes).hexdigest()
-    known = Photo.objects.filter(sha256=sha256).select_related("animal").first()
-    if known:
+    sha256, stored_sha256 = (hashlib.sha256(content).hexdigest() for content in (image_bytes, stored_bytes))
+    if known := _find(sha256, stored_sha256):
         return _known(known, name)
     photo = Photo(
         original_name=name,
         sha256=sha256,
-        size=len(image_bytes),
+        stored_sha256=stored_sha256 if stored_sha256 != sha256 else None,
+        size=len(stored_bytes),
         width=facts.width,
         height=facts.height,
         media_type=facts.media_type,
         uploaded_by=user,
         animal=animal,
     )
-    return _store(photo, image_bytes, f"originals/{sha256[:2]}/{sha256}{facts.extension}", priority)
+    return _store(photo, stored_bytes, f"originals/{sha256[:2]}/{sha256}{facts.extension}", priority)
 
 
-def _store(photo: Photo, image_bytes: bytes, path: str, priority: int) -> Receipt:
+def _find(*digests: str) -> Photo | None:
+    return Photo.objects.with_content(*digests).select_related("animal").first()
+
+
+def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int) -> Receipt:
     """The file first, then the row, so that no row is ever without its file."""
     storage = photo.image.storage
-    photo.image.name = storage.save(path, ContentFile(image_bytes))
+    photo.image.name = storage.save(path, ContentFile(stored_bytes))
     try:
         with transaction.atomic():
             photo.save()
             photo.enqueue(priority)
-    except IntegrityError:  # the same bytes came in twice at once, and the other was quicker; the file is its own
-        return _known(Photo.objects.select_related("animal").get(sha256=photo.sha256), photo.original_name)
+    except IntegrityError:  # the same photo came in twice at once, and the other was quicker
+        twin = _find(photo.sha256, photo.stored_sha256 or photo.sha256)
+        if twin.image.name != path:
+            storage.delete(path)
+        return _known(twin, photo.original_name)
     except BaseException:
         storage.delete(path)
         raise

@@ -17,7 +17,7 @@ from shelter.reviews import ReviewForm, breed_names
 from shelter.uploads import Outcome, Receipt, upload_photo
 
 PHOTOS_A_PAGE = 48
-PHOTO_WITH_NAMES = Photo.objects.select_related("breed", "second_breed", "animal", "uploaded_by")
+PHOTO_WITH_NAMES = Photo.objects.with_twin().select_related("breed", "second_breed", "animal", "uploaded_by")
 
 
 @require_GET
@@ -101,7 +101,7 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
 @login_required
 @require_GET
 def photo_answer(request, pk):
-    found = get_object_or_404(Photo.objects.select_related("breed", "second_breed"), pk=pk)
+    found = get_object_or_404(Photo.objects.with_twin().select_related("breed", "second_breed"), pk=pk)
     response = render(request, "shelter/_answer.html", {"photo": found, "answer": found.answer})
     if found.status != Photo.Status.PENDING:
         response["HX-Trigger"] = "answered"  # for the review beside it
@@ -166,8 +166,10 @@ def _photo_is_gone(request):
 @login_required
 @require_GET
 def photo_file(request, pk, kind):
-    """The preview or the original, for people who are logged in; never as anything a browser would run."""
+    """The preview, or for those who may the original; never as anything a browser would run."""
     found = get_object_or_404(Photo, pk=pk)
+    if kind == "original" and not request.user.has_perm("shelter.view_original"):
+        return redirect("photo_file", pk, "preview")
     file = {"preview": found.preview, "original": found.image}.get(kind)
     if not file:
         raise Http404

@@ -66,6 +66,7 @@ class FakeClassifier:
             version=version,
             milliseconds=7.0,
             preview=jpeg(1),
+            dhash=0x0F1E2D3C4B5A6978,
             reasons=(Reason(Because.BREED_SURE, probability, 0.7, (label,), 0.05),),
             energy=9.0,
             probs=np.array([probability, 1 - probability, 0.0]),

@@ -12,7 +12,7 @@ PAGES = {
     "photo_list": (302, 200, 200),
     "photo": (302, 200, 200),
     "photo_answer": (302, 200, 200),
-    "photo_file": (302, 200, 200),
+    "photo_file": (302, 302, 200),  # the original: Anne is sent to the preview
     "breed_list": (302, 200, 200),
     "password_change": (302, 200, 200),
     "password_change_done": (302, 200, 200),

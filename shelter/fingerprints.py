@@ -1,0 +1,75 @@
+"""Which photos look like one that is there already? 64-bit difference hashes, found through indexed quarters.
+
+Two hashes that differ in at most seven bits agree, up to one bit, in one of their four 16-bit quarters (multi-index
+hashing: Norouzi, Punjani and Fleet, 2012). So 4 x 17 looks into indexes replace a walk over every photo.
+"""
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+NEAR_BITS = 6
+QUARTERS = 4
+QUARTER_BITS = 16
+
+# The hash of a blank wall or a plain sky says nothing: with fewer set (or unset) bits it is like any other of them.
+TELLING_BITS = 6
+
+
+def quarters(dhash: int) -> list[int]:
+    """The four 16-bit parts of a hash, the highest first."""
+    return [dhash >> shift & 0xFFFF for shift in range(64 - QUARTER_BITS, -1, -QUARTER_BITS)]
+
+
+def is_telling(dhash: int) -> bool:
+    return TELLING_BITS <= dhash.bit_count() <= 64 - TELLING_BITS
+
+
+class FingerprintQuerySet(models.QuerySet):
+    def near(self, dhash: int) -> list[tuple[int, int]]:
+        """(distance in bits, key of the photo) of all photos within `NEAR_BITS`, the nearest and oldest first."""
+        if not is_telling(dhash):
+            return []
+        found = Q()
+        for index, part in enumerate(quarters(dhash)):
+            found |= Q(**{f"quarter_{index}__in": [part, *(part ^ 1 << bit for bit in range(QUARTER_BITS))]})
+        rows = self.filter(found).values_list("photo_id", *(f"quarter_{index}" for index in range(QUARTERS)))
+        wanted = quarters(dhash)
+        distances = ((sum((a ^ b).bit_count() for a, b in zip(wanted, parts, strict=True)), pk) for pk, *parts in rows)
+        return sorted(near for near in distances if near[0] <= NEAR_BITS)
+
+    def record(self, photo, dhash: int) -> None:
+        """Remember how a photo looks, and which older photo it looks like.
+
+        Its own hash is written first: of two twins that are looked at in the same moment, one sees the other.
+        """
+        parts = {f"quarter_{index}": part for index, part in enumerate(quarters(dhash))}
+        self.update_or_create(photo=photo, defaults=parts)
+        near = [pk for _distance, pk in self.near(dhash) if pk != photo.pk]
+        older = [pk for pk in near if pk < photo.pk]
+        with transaction.atomic():
+            self.filter(photo=photo).update(looks_like=older[0] if older else None)
+            self.filter(photo__in=[pk for pk in near if pk > photo.pk], looks_like=None).update(looks_like=photo)
+
+
+class Fingerprint(models.Model):
+    """The difference hash of a photo in quarters, each with an index, and the older photo that looks like it."""
+
+    photo = models.OneToOneField(
+        "shelter.Photo", models.CASCADE, primary_key=True, related_name="fingerprint", verbose_name=_("photo")
+    )
+    quarter_0 = models.PositiveIntegerField(db_index=True)
+    quarter_1 = models.PositiveIntegerField(db_index=True)
+    quarter_2 = models.PositiveIntegerField(db_index=True)
+    quarter_3 = models.PositiveIntegerField(db_index=True)
+    looks_like = models.ForeignKey(
+        "shelter.Photo", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("looks like")
+    )
+
+    objects = FingerprintQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("fingerprint")
+
+    def __str__(self):
+        return " ".join(f"{part:016b}" for part in (self.quarter_0, self.quarter_1, self.quarter_2, self.quarter_3))
