@@ -8,7 +8,6 @@ a killed run loses at most one of them, and two processes do not disturb each ot
 
 import hashlib
 import os
-import queue
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from keras import layers
 from ml import BadDataset, MLError
 from ml.datasets import Dataset, Item
 from ml.export import export_litert
-from ml.inference import Session
+from ml.inference import SessionPool
 from ml.models import EMBEDDING_LAYER, LOGITS_LAYER
 from ml.preprocessing import PREPROCESSING_ID, prepare_image
 
@@ -54,7 +53,9 @@ def embed(
     tell = progress or (lambda done, total: None)
     tell(len(known), len(wanted))
     if missing:
-        sessions = _sessions(runtime_file, image_size)
+        sessions = SessionPool(runtime_file)
+        if sessions.image_size != image_size:
+            raise MLError(f"Expected a network for {image_size}-pixel images. Received: one for {sessions.image_size}.")
         for start in range(0, len(missing), PHOTOS_PER_FILE):
             part = missing[start : start + PHOTOS_PER_FILE]
             fresh = {}
@@ -136,35 +137,18 @@ def _contents(dataset: Dataset, items: list[Item]) -> list[str]:
         return list(pool.map(lambda item: hashlib.sha256(dataset.read(item)).hexdigest(), items))
 
 
-def _sessions(runtime_file: Path, image_size: int) -> queue.SimpleQueue:
-    """One network per core. The runtime lets go of the interpreter lock: this beat one network with all threads."""
-    sessions: queue.SimpleQueue = queue.SimpleQueue()
-    for _ in range(os.cpu_count() or 1):
-        sessions.put(Session(runtime_file, num_threads=1))
-    session = sessions.get()
-    if session.image_size != image_size:
-        raise MLError(f"Expected a network for {image_size}-pixel images. Received: one for {session.image_size}.")
-    sessions.put(session)
-    return sessions
-
-
 def _embed_all(
-    sessions: queue.SimpleQueue, dataset: Dataset, wanted: list[tuple[str, Item]], image_size: int
+    sessions: SessionPool, dataset: Dataset, wanted: list[tuple[str, Item]], image_size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(SHA-256, embedding) of each photo, in order; reading, decoding and computing run on all cores."""
 
     def embed_one(sha256: str, item: Item) -> tuple[str, np.ndarray]:
-        image = prepare_image(_read_unchanged(dataset, item, sha256), image_size)
-        session = sessions.get()
-        try:
-            embedding = session(image)["embedding"]
-        finally:
-            sessions.put(session)
+        embedding = sessions(prepare_image(_read_unchanged(dataset, item, sha256), image_size))["embedding"]
         if not np.isfinite(embedding).all():
             raise MLError(f"Expected finite features of {item.path}. Received: NaN or infinity.")
         return sha256, embedding
 
-    with ThreadPoolExecutor(sessions.qsize()) as pool:
+    with ThreadPoolExecutor(sessions.size) as pool:
         yield from pool.map(embed_one, *zip(*wanted, strict=True))
 
 

@@ -201,8 +201,10 @@ def with_embedding(model: keras.Model, image_size: int) -> keras.Model:
 FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
 
-def fold_batch_norm(model: keras.Model, image_size: int) -> keras.Model:
+def fold_batch_norm(model: keras.Model, image_size: int | None) -> keras.Model:
     """An equal network in which each convolution has absorbed the batch normalisation behind it.
+
+    Its input has the fixed size `image_size`, or any.
 
     (Jacob et al. 2018, section 3.2.) This is the form that is shipped: rounding its weights to float16 commutes with
     the export, so that the Keras file and the runtime file stay the same function.
@@ -267,8 +269,8 @@ def _folded_weights(convolution, batch_norm) -> list[np.ndarray]:
     return [*kernels, kernel * factor.reshape(shape), beta + (bias - mean) * factor]
 
 
-def _copy(model, *, image_size, clone_function=None, copy_weights=True) -> keras.Model:
-    """Clone a functional network with the fixed input (image_size, image_size, C)."""
+def _copy(model, *, image_size: int | None, clone_function=None, copy_weights=True) -> keras.Model:
+    """Clone a functional network with the input (image_size, image_size, C)."""
 
     def call(layer, *args, **kwargs):
         kwargs.pop("mask", None)  # recorded for batch normalisation, unknown to what stands in for it

@@ -13,15 +13,18 @@ from ml.augmentation import TrainingBatches, centre_images, prepared_square, ran
 from ml.calibration import fit_temperature, log_loss, softmax
 from ml.datasets import Dataset
 from ml.epochs import EpochLoop, SmoothedCrossentropy, predict_logits, validate
+from ml.export import export_litert
 from ml.features import backbone_file, embed
 from ml.files import whole_file
 from ml.heads import fit_head, fit_hidden_head
+from ml.inference import SessionPool
 from ml.models import (
     HIDDEN_LAYER,
     LOGITS_LAYER,
     OWN_FILTERS,
     build_classifier,
     build_cnn,
+    fold_batch_norm,
     freeze_all_but_last,
     freeze_batch_norm,
 )
@@ -151,6 +154,7 @@ def _train_on_backbone(config: TrainingConfig, dataset: Dataset, place: Workplac
     seconds, recipe = time.monotonic() - start, f"{kind} on features of the frozen backbone"
     if not config.stages:
         return Trained(model, (), recipe + ".", seconds, [])
+    model = fold_batch_norm(model, None)  # whose statistics stay anyway: a quarter more photos per second
     before = model.get_weights()
     model, history = _fine_tune(config, model, dataset, place)
     which = f"the last {config.layers} layers" if config.layers else "every layer"
@@ -194,17 +198,15 @@ def _fit_head(settings: dict, model: keras.Model, examples: list[np.ndarray], sa
 
 
 def _fine_tune(config: TrainingConfig, model: keras.Model, dataset: Dataset, place: Workplace):
-    """AdamW with a warm-up of one epoch and a cosine to zero; the statistics of the batches stay as they came."""
+    """AdamW with a warm-up over the first tenth, then a cosine to zero; batch statistics stay as they came."""
     if config.layers:
         freeze_all_but_last(model, config.layers)
     freeze_batch_norm(model)
     sizes = [size for size, epochs in config.stages for _ in range(epochs)]
-    steps = -(-len(dataset.part("train")) // config.batch_size)
+    steps = -(-len(dataset.part("train")) // config.batch_size) * len(sizes)
+    warmup = max(steps // 10, 1)
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=max(steps * (len(sizes) - 1), 1),
-        warmup_target=config.learning_rate,
-        warmup_steps=steps,
+        0.0, decay_steps=max(steps - warmup, 1), warmup_target=config.learning_rate, warmup_steps=warmup
     )
     model.compile(
         keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0),
@@ -237,9 +239,9 @@ def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: 
     images, label_index = centre_images(dataset, val, config.image_size), dataset.label_index(val)
     after = tuned.get_weights()
     best_loss, best_share = np.inf, 1.0
-    for share in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+    for share in (0.2, 0.4, 0.6, 0.8, 1.0):
         tuned.set_weights(_mixed(after, before, share))
-        logits = predict_logits(tuned, images)
+        logits = _exported_logits(tuned, images, place)
         loss = log_loss(softmax(logits, fit_temperature(logits, label_index)), label_index)
         top1 = (logits.argmax(axis=1) == label_index).mean()
         place.say(f"{share:.1f} of the tuned weights: val top-1 {top1:.4f}, loss {loss:.4f}")
@@ -247,6 +249,13 @@ def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: 
             best_loss, best_share = loss, share
     tuned.set_weights(_mixed(after, before, best_share))
     return best_share
+
+
+def _exported_logits(model: keras.Model, images: np.ndarray, place: Workplace) -> np.ndarray:
+    """(N, H, W, 3) uint8 -> (N, num_classes) by the exported runtime: thrice as fast as Keras for a large network."""
+    runtime_file = place.folder / "val.tflite"
+    export_litert(model, images.shape[1], runtime_file)
+    return SessionPool(runtime_file).logits(images)
 
 
 def _mixed(after: list, before: list, share: float) -> list:
@@ -266,9 +275,13 @@ def _epoch_loop(config: TrainingConfig, dataset: Dataset, place: Workplace, pixe
             train, train_index, pixels_of(epoch), batch_size=config.batch_size, seed=config.seed, epoch=epoch
         )
 
-    return EpochLoop(
-        place.folder, batches_of, lambda model: validate(model, val_images, val_index), place.say, config.patience
-    )
+    def figures_of(model: keras.Model) -> dict:
+        own = config.is_own
+        return validate(
+            predict_logits(model, val_images) if own else _exported_logits(model, val_images, place), val_index
+        )
+
+    return EpochLoop(place.folder, batches_of, figures_of, place.say, config.patience)
 
 
 def _seconds(history: list[dict]) -> float:

@@ -1,6 +1,5 @@
 """From a trained network to a checkpoint folder, every figure in which is measured on the exported file."""
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from ml.evaluation import measure, measure_decisions
 from ml.export import export_litert, parity
 from ml.files import write_json
 from ml.fusion import choose_agreement
-from ml.inference import Classifier, Session
+from ml.inference import Classifier, SessionPool
 from ml.models import fold_batch_norm, round_to_float16, save_as_float16
 from ml.reviewed import is_reviewed
 
@@ -56,7 +55,7 @@ def ship(
     round_to_float16(shipped)
     save_as_float16(shipped, folder / "model.keras")
     export_litert(shipped, size, folder / "model.tflite")
-    session = Session(folder / "model.tflite", num_threads=os.cpu_count() or 1)
+    session = SessionPool(folder / "model.tflite")
     some = dataset.part("val")[:: max(1, len(dataset.part("val")) // 40)]
     difference = parity(shipped, session, centre_images(dataset, some, size, steps))
     if not difference <= PARITY_LIMIT:
@@ -64,9 +63,7 @@ def ship(
     say(f"exported; largest difference of a probability to Keras {difference:.1e}")
 
     truth = {split: dataset.label_index(dataset.part(split)) for split in ("val", "test")}
-    logits = {
-        split: np.stack([session(image)["logits"] for image in _images(dataset, split, size, steps)]) for split in truth
-    }
+    logits = {split: session.logits(_images(dataset, split, size, steps)) for split in truth}
     temperature = fit_temperature(logits["val"], truth["val"])
     probs = softmax(logits["val"], temperature)
     thresholds = choose_thresholds(probs, energy_of(logits["val"]), truth["val"], labels)
