@@ -1,6 +1,6 @@
 """A classifier on disk: a folder whose parts are checked against each other before anything is served from it.
 
-`model.tflite` what is served; `model.keras` the same function, for training on; `labels.json` ordered;
+`model.tflite.xz` what is served; `model.keras` the same function, for training on; `labels.json` ordered;
 `calibration.json`, `decision.json`; `metrics-val.json`, `metrics-test.json`, `card.md` for people; and `info.json`,
 written last, with the SHA-256 of every other part that changes an answer. Its `version` is the hash of those hashes.
 """
@@ -15,7 +15,7 @@ from ml.decision import Label, Thresholds
 from ml.files import write_json
 from ml.preprocessing import preprocessing_id
 
-HASHED_PARTS = ("model.tflite", "labels.json", "calibration.json", "decision.json")
+HASHED_PARTS = ("model.tflite.xz", "labels.json", "calibration.json", "decision.json")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Checkpoint:
 
     @property
     def model_path(self) -> Path:
-        return self.folder / "model.tflite"
+        return self.folder / "model.tflite.xz"
 
 
 def write_labels(folder: Path, labels: list[Label]) -> None:

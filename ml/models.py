@@ -285,9 +285,25 @@ def _copy(model, *, image_size: int | None, clone_function=None, copy_weights=Tr
     return copy
 
 
-def round_to_float16(model: keras.Model) -> None:
-    """Give every weight the nearest value that float16 can hold."""
-    _set_weights(model, [weight.astype(np.float16).astype(np.float32) for weight in model.get_weights()])
+FLOAT16_MANTISSA_BITS = 10
+
+
+def round_weights(model: keras.Model, mantissa_bits: int = FLOAT16_MANTISSA_BITS) -> None:
+    """Give every weight the nearest float16 with so many bits after the leading one (10 are all that it has).
+
+    Each bit less doubles the error, at most 2 ** -(mantissa_bits + 1) of the weight, and saves an eighth of a byte per
+    weight in compressed files.
+    """
+    _set_weights(model, [_rounded(weight, mantissa_bits) for weight in model.get_weights()])
+
+
+def _rounded(weight: np.ndarray, mantissa_bits: int) -> np.ndarray:
+    dropped = FLOAT16_MANTISSA_BITS - mantissa_bits
+    bits = np.asarray(weight).astype(np.float16).view(np.uint16).astype(np.uint32)
+    if dropped:
+        to_even = (1 << (dropped - 1)) - 1 + (bits >> dropped & 1)
+        bits = bits + to_even >> dropped << dropped
+    return bits.astype(np.uint16).view(np.float16).astype(np.float32)
 
 
 def save_as_float16(model: keras.Model, path: Path) -> None:
@@ -308,7 +324,7 @@ def save_as_float16(model: keras.Model, path: Path) -> None:
 
 
 def _halve(h5_path: Path) -> None:
-    """Rewrite a weights file with float16 in place of float32."""
+    """Rewrite a weights file with float16 in place of float32, compressed; high and low bytes apart (shuffled)."""
     halved = h5_path.with_suffix(".half")
 
     def copy(source, target):
@@ -317,7 +333,8 @@ def _halve(h5_path: Path) -> None:
             if isinstance(child, h5py.Dataset):
                 data = child[()]
                 half = data.astype(np.float16) if getattr(data, "dtype", None) == np.float32 else data
-                target.create_dataset(name, data=half).attrs.update(child.attrs)
+                squeezed = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if np.size(data) > 64 else {}
+                target.create_dataset(name, data=half, **squeezed).attrs.update(child.attrs)
             else:
                 copy(child, target.create_group(name))
 

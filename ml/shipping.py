@@ -16,13 +16,14 @@ from ml.checkpoint import load_checkpoint, seal_checkpoint, write_labels
 from ml.datasets import SPLITS, Dataset
 from ml.decision import Label, choose_thresholds, energy_of
 from ml.evaluation import measure, measure_decisions
-from ml.export import export_litert, parity
+from ml.export import export_compressed, parity
 from ml.files import write_json
 from ml.fusion import choose_agreement
 from ml.inference import Classifier, SessionPool
-from ml.models import fold_batch_norm, round_to_float16, save_as_float16
+from ml.models import fold_batch_norm, round_weights, save_as_float16
 from ml.reviewed import is_reviewed
 
+MANTISSA_BITS = 5  # of each weight: costs no accuracy that could be measured, and half of the megabytes
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
 
 
@@ -52,10 +53,10 @@ def ship(
     folder.mkdir(parents=True, exist_ok=True)
     size, steps = origin.image_size, origin.steps
     shipped = fold_batch_norm(model, size)
-    round_to_float16(shipped)
+    round_weights(shipped, MANTISSA_BITS)
     save_as_float16(shipped, folder / "model.keras")
-    export_litert(shipped, size, folder / "model.tflite")
-    session = SessionPool(folder / "model.tflite")
+    export_compressed(shipped, size, folder / "model.tflite.xz")
+    session = SessionPool(folder / "model.tflite.xz")
     some = dataset.part("val")[:: max(1, len(dataset.part("val")) // 40)]
     difference = parity(shipped, session, centre_images(dataset, some, size, steps))
     if not difference <= PARITY_LIMIT:

@@ -4,6 +4,7 @@ Nothing here imports a framework at the top: whoever needs a network pays for it
 """
 
 import io
+import lzma
 import struct
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def write_checkpoint(
     **info,
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.tflite").write_bytes(network)
+    (folder / "model.tflite.xz").write_bytes(lzma.compress(network))
     write_labels(folder, labels)
     write_json(folder / "calibration.json", {"temperature": temperature})
     write_json(folder / "decision.json", {"thresholds": thresholds or {"energy": 0.0, "breed": 0.7, "group": 0.8}})

@@ -7,6 +7,9 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from keras import layers
 
 from ml import MLError
@@ -19,7 +22,7 @@ from ml.models import (
     build_cnn,
     fold_batch_norm,
     freeze_batch_norm,
-    round_to_float16,
+    round_weights,
     save_as_float16,
     scaled,
     with_embedding,
@@ -197,15 +200,42 @@ def test_it_rounds_every_weight_to_what_float16_can_hold():
     network = scramble(tiny_network())
     before = network.get_weights()
 
-    round_to_float16(network)
+    round_weights(network)
 
     for old, new in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old.astype(np.float16))
 
 
+@given(hnp.arrays(np.float32, 20, elements=st.floats(-60000, 60000, width=32)), st.integers(3, 10))
+def test_it_rounds_weights_to_the_nearest_of_few_bits(values, bits):
+    network = keras.Sequential([keras.Input((20,)), layers.Dense(1, use_bias=False)])
+    network.set_weights([values[:, None]])
+
+    round_weights(network, bits)
+
+    rounded = network.get_weights()[0][:, 0]
+    halves = values.astype(np.float16).astype(np.float32)
+    normal = (np.abs(halves) >= 2.0**-14) & (np.abs(halves) < 60000)
+    assert (np.abs(rounded - halves)[normal] <= np.abs(halves[normal]) * 2.0 ** -(bits + 1)).all()
+    assert (rounded.astype(np.float16).view(np.uint16) % (1 << (10 - bits)) == 0).all()
+    assert np.isfinite(rounded[normal]).all()
+
+
+def test_it_stores_few_bits_in_few_bytes(tmp_path):
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((400,)), layers.Dense(400)])
+    sizes = []
+    for bits in (10, 5):
+        round_weights(network, bits)
+        save_as_float16(network, tmp_path / "model.keras")
+        sizes.append((tmp_path / "model.keras").stat().st_size)
+
+    assert sizes[1] < 0.75 * sizes[0]
+
+
 def test_it_stores_float16_and_reads_the_same_function_back(tmp_path):
     network = fold_batch_norm(scramble(tiny_network()), SIZE)
-    round_to_float16(network)
+    round_weights(network)
 
     save_as_float16(network, tmp_path / "model.keras")
 
@@ -256,7 +286,7 @@ def efficientnet() -> keras.Model:
 def test_it_exports_the_same_function(tmp_path, build):
     keras.utils.set_random_seed(0)
     network = fold_batch_norm(build(), 32)
-    round_to_float16(network)
+    round_weights(network)
     export_litert(network, 32, tmp_path / "model.tflite")
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 

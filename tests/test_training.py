@@ -115,7 +115,7 @@ def test_it_leaves_a_checkpoint_that_answers(journey):
 def test_it_writes_what_a_checkpoint_has(journey):
     parts = {path.name for path in (journey.folder / "checkpoint").iterdir()}
 
-    assert parts >= {"model.keras", "model.tflite", "labels.json", "calibration.json", "decision.json", "info.json"}
+    assert parts >= {"model.keras", "model.tflite.xz", "labels.json", "calibration.json", "decision.json", "info.json"}
     assert not [name for name in parts if "float32" in name or name.endswith(".h5")]
 
 
