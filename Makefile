@@ -14,10 +14,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run worker test test-all lint format lock messages bench-train
+.PHONY: help install run worker test test-all lint format lock messages bench-train bench-classifier
 
 help:  ## show the verbs
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 install: $(VENV)/.runtime  ## make the virtual environment and install what Flair runs on
 
@@ -59,6 +59,7 @@ format: $(VENV)/.development  ## rewrite the code in the project's style
 lock: $(VENV)/.development  ## compile the pinned requirements anew
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header -q requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header -q requirements-dev.in -o requirements-dev.txt
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header -q requirements-bench.in -o requirements-bench.txt
 
 messages: $(VENV)/.development  ## collect and compile the French translation (needs gettext)
 	@$(BIN)/python manage.py makemessages --locale fr --no-location --ignore .venv
@@ -66,3 +67,10 @@ messages: $(VENV)/.development  ## collect and compile the French translation (n
 
 bench-train: $(VENV)/.runtime  ## time training against plain Keras: DATASET=… WEIGHTS=… ARGS="--photos 512"
 	@$(BIN)/python -m benchmarks.train --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(ARGS)
+
+bench-classifier: $(VENV)/.benchmark  ## time the classifier beside other runtimes and decoders: ARGS="--dataset … --rounds 30"
+	@$(BIN)/python -m benchmarks.classifier $(ARGS)
+
+$(VENV)/.benchmark: requirements-bench.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt
+	@touch $@

@@ -59,7 +59,7 @@ class Thresholds:
     energy: float
     breed: float
     group: float
-    agreement: float = 0.0
+    agreement: float = -0.34
 
 
 @dataclass(frozen=True)
