@@ -1,6 +1,7 @@
 from django.contrib import admin, messages
 from django.utils.translation import gettext_lazy as _
 
+from breeds.classifier import BadCheckpoint, verified_version
 from breeds.models import Breed, ClassifierVersion, Prediction, Review
 
 
@@ -24,7 +25,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 @admin.register(ClassifierVersion)
 class ClassifierVersionAdmin(ReadOnlyAdmin):
-    list_display = ["name", "version", "is_active", "is_bundled", "backbone", "image_size", "created_at"]
+    list_display = [
+        "name", "version", "is_active", "is_bundled", "backbone", "image_size", "created_at", "activated_at",
+    ]  # fmt: skip
     actions = ["activate"]
 
     @admin.action(description=_("Let this version answer from now on"), permissions=["view"])
@@ -32,8 +35,13 @@ class ClassifierVersionAdmin(ReadOnlyAdmin):
         if not request.user.is_superuser or len(queryset) != 1:
             self.message_user(request, _("Choose one version (administrators only)."), messages.ERROR)
             return
-        queryset[0].activate()
-        self.message_user(request, _("%(version)s answers now.") % {"version": queryset[0]}, messages.SUCCESS)
+        try:
+            version = verified_version(queryset[0].version)
+        except BadCheckpoint as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        version.activate()
+        self.message_user(request, _("%(version)s answers now.") % {"version": version}, messages.SUCCESS)
 
 
 @admin.register(Prediction)

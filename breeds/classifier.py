@@ -10,7 +10,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import DatabaseError
 
-from breeds.models import ClassifierVersion
+from breeds.models import Breed, ClassifierVersion
 from ml import BadCheckpoint, UnreadableImage
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_classifier",
     "register_checkpoint",
     "remove_location",
+    "verified_version",
 ]
 
 
@@ -83,6 +84,32 @@ def fuse(probs, energy, version: ClassifierVersion):
         Label(slug, group, slug in mask) for slug, group in zip(version.labels, version.label_groups, strict=True)
     ]
     return fuse(probs, energy, labels, Thresholds(**version.thresholds))
+
+
+def verified_version(named: str) -> ClassifierVersion:
+    """The row of a checkpoint folder (or of a run's), or of a registered version by its hash or the start of it.
+
+    Its network was loaded and answers with numbers, of labels that are breeds here. Raises `BadCheckpoint`.
+    """
+    from ml.inference import Classifier
+
+    folder, registered = Path(named), None
+    if not folder.is_dir():
+        known = list(ClassifierVersion.objects.filter(version__startswith=named)[:2]) if len(named) >= 4 else []
+        if len(known) != 1:
+            raise BadCheckpoint(f"Expected a checkpoint folder or a version that is registered. Received: {named}.")
+        registered = known[0]
+        folder = Path(registered.folder)
+    folder = folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder
+    checkpoint = Classifier.load(folder).checkpoint  # anew: what is in the folder now, not what was
+    if registered and registered.version != checkpoint.version:
+        raise BadCheckpoint(f"Expected version {registered.version} in {folder}. Received: {checkpoint.version}.")
+    foreign = {label.slug for label in checkpoint.labels} - set(Breed.objects.values_list("slug", flat=True))
+    if foreign:
+        shown = ", ".join(sorted(foreign)[:5]) + (" …" if len(foreign) > 5 else "")
+        raise BadCheckpoint(f"Expected labels that are breeds here; add them first. Received: {shown} in {folder}.")
+    bundled = ClassifierVersion.objects.filter(version=checkpoint.version, is_bundled=True).exists()
+    return ClassifierVersion.objects.register(checkpoint, bundled=bundled)
 
 
 def inspect_image(image_bytes: bytes):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
@@ -93,6 +93,10 @@ class ClassifierVersionQuerySet(models.QuerySet):
     def active(self) -> "ClassifierVersion | None":
         return self.filter(is_active=True).first()
 
+    def answered_before(self) -> "ClassifierVersion | None":
+        """The one that answered until the active one took over."""
+        return self.filter(is_active=False, activated_at__isnull=False).order_by("-activated_at").first()
+
     def register(self, checkpoint, *, bundled: bool = False) -> "ClassifierVersion":
         """The row of a verified checkpoint; registering it again finds the same row and its new place."""
         version, _created = self.update_or_create(
@@ -132,6 +136,7 @@ class ClassifierVersion(models.Model):
     is_bundled = models.BooleanField(_("came with Flair"), default=False)
     is_active = models.BooleanField(_("active"), default=False)
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
+    activated_at = models.DateTimeField(_("last activated"), null=True, blank=True)
 
     objects = ClassifierVersionQuerySet.as_manager()
 
@@ -148,7 +153,7 @@ class ClassifierVersion(models.Model):
     def activate(self) -> None:
         with transaction.atomic():
             type(self).objects.exclude(pk=self.pk).filter(is_active=True).update(is_active=False)
-            type(self).objects.filter(pk=self.pk).update(is_active=True)
+            type(self).objects.filter(pk=self.pk).update(is_active=True, activated_at=timezone.now())
         self.is_active = True
 
 
@@ -207,6 +212,22 @@ class PredictionQuerySet(models.QuerySet):
         return len(worn_out) + expired.filter(attempts__lt=settings.MAX_ATTEMPTS).update(
             status=Prediction.Status.PENDING, lease=None, leased_until=None
         )
+
+    def wish_for_all(self, photos, version: ClassifierVersion) -> int:
+        """Queue those of `photos` that `version` has not answered, behind everybody who waits. Returns how many.
+
+        They keep their answer until the next one is there; an open wish is kept.
+        """
+        theirs = self.filter(photo=OuterRef("pk"))
+        wanted = photos.exclude(
+            Exists(theirs.filter(status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING]))
+        )
+        wanted = wanted.exclude(Exists(theirs.filter(status=Prediction.Status.DONE, version=version)))
+        rows = [
+            self.model(photo_id=pk, priority=Prediction.Priority.BULK) for pk in wanted.values_list("pk", flat=True)
+        ]
+        self.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+        return len(rows)
 
     def awaits_work(self) -> bool:
         return self.filter(status=Prediction.Status.PENDING).exists()
@@ -322,6 +343,35 @@ class Prediction(models.Model):
         return bool(
             rows.update(status=self.Status.PENDING, lease=None, leased_until=None, error_code=code, error=reason[:2000])
         )
+
+
+class ShadowAnswer(models.Model):
+    """What a version that is not active would say of a photo: for the comparison before it may answer anybody.
+
+    A photo that cannot be read has an `error_code` and no decision.
+    """
+
+    photo = models.ForeignKey("shelter.Photo", models.CASCADE, related_name="shadow_answers", verbose_name=_("photo"))
+    version = models.ForeignKey(
+        ClassifierVersion, models.CASCADE, related_name="shadow_answers", verbose_name=_("version")
+    )
+    decision = models.CharField(_("decision"), max_length=10, choices=Decision, blank=True)
+    label = models.CharField(_("label"), max_length=50, blank=True)
+    group = models.CharField(_("group"), max_length=50, choices=BreedGroup, blank=True)
+    probability = models.FloatField(_("probability"), null=True, blank=True)
+    candidates = models.JSONField(_("candidates"), default=list, blank=True)
+    error_code = models.CharField(_("error code"), max_length=30, blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("shadow answer")
+        constraints = [
+            models.UniqueConstraint(fields=["version", "photo"], name="one_shadow_answer_per_version"),
+            models.CheckConstraint(condition=Q(decision="") ^ Q(error_code=""), name="shadow_answer_or_error"),
+        ]
+
+    def __str__(self):
+        return self.label or self.group or self.decision or self.error_code
 
 
 class ReviewRefused(Exception):

@@ -1,0 +1,66 @@
+import os
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from breeds import classifier as classifiers
+from breeds import shadow
+from breeds.models import ClassifierVersion, Prediction
+from breeds.tasks import hint
+
+
+class Command(BaseCommand):
+    help = (
+        "Let a version answer photos that are there. With --shadow nobody sees its answers, and a page says what would "
+        "change; a stopped run goes on with the same command. Without, every photo that the active version has not "
+        "answered is queued for the workers; until then it keeps its answer. What people said is never changed."
+    )
+
+    def add_arguments(self, parser):
+        parser.add_argument("--model", help="checkpoint folder, folder of a run, or a registered version")
+        parser.add_argument("--shadow", action="store_true", help="compare only")
+        parser.add_argument(
+            "--filter", action="append", default=[], metavar="NAME=VALUE",
+            help=f"only photos of this {', '.join(shadow.FILTERS)}; repeat to narrow down",
+        )  # fmt: skip
+        parser.add_argument("--out", type=Path, help="folder of the page (default: in the data folder)")
+
+    def handle(self, *, model, filter, out, **options):
+        from ml import MLError
+
+        if options["shadow"] and not model:
+            raise CommandError("Expected --model with --shadow. Received: none.")
+        try:
+            version = classifiers.verified_version(model) if model else ClassifierVersion.objects.active()
+            self._shadow(version, filter, out) if options["shadow"] else self._queue(version, filter)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped. The same command goes on from here.", returncode=130) from None
+        except (MLError, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+    def _shadow(self, version: ClassifierVersion, filters: list[str], out: Path | None) -> None:
+        photos = shadow.all_photos(filters)
+        shadow.answer_in_shadow(version, photos, self._track, os.cpu_count() or 1)
+        changes = shadow.compare(version, photos)
+        for line in shadow.in_words(changes):
+            self.stdout.write(line)
+        out = out or settings.DATA_DIR / "reports" / f"shadow-{version.name}-{version.version}"
+        command = " ".join(
+            ["manage.py repredict --shadow --model", version.version, *(f"--filter {wish}" for wish in filters)]
+        )
+        page = shadow.write_comparison(version, changes, out, command)
+        self.stdout.write(f"Page: {page}. To let it answer: manage.py activate {version.version}")
+
+    def _queue(self, version: ClassifierVersion | None, filters: list[str]) -> None:
+        if version is None or not version.is_active:
+            raise CommandError(f"Expected the active version; activate it first, or use --shadow. Received: {version}.")
+        count = Prediction.objects.wish_for_all(shadow.all_photos(filters), version)
+        if count:
+            hint()
+        self.stdout.write(f"{count:,} photos queued for {version}")
+
+    def _track(self, items, description, total):
+        from ml.reports import track
+
+        return track(items, description, total, lambda line: (self.stdout.write(line), self.stdout.flush()))

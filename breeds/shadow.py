@@ -1,0 +1,203 @@
+"""A new version beside the active one: its answers to the photos that are there, and what would change."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
+
+from breeds.classifier import UnreadableImage, load_classifier
+from breeds.models import ClassifierVersion, Decision, Prediction, Review, ShadowAnswer
+
+FILTERS = {
+    "status": "status", "decision": "decision", "breed": "breed__slug", "group": "group", "source": "source",
+    "animal": "animal__name",
+}  # fmt: skip
+BLOCK = 50  # photos that a killed run answers again at most
+SHOWN = 24  # photos on the page
+
+
+def all_photos(filters: Iterable[str] = ()) -> QuerySet:
+    """Photos, of `breed=pug` and the like alone. Raises `ValueError` for what is no filter."""
+    photos = Prediction._meta.get_field("photo").related_model.objects.order_by("pk")
+    for wish in filters:
+        name, equals, value = wish.partition("=")
+        if name not in FILTERS or not equals:
+            names = ", ".join(f"{name}=…" for name in FILTERS)
+            raise ValueError(f"Expected filters among {names}. Received: {wish}.")
+        photos = photos.filter(**{FILTERS[name]: value})
+    return photos
+
+
+def answer_in_shadow(version: ClassifierVersion, photos: QuerySet, track: Callable, num_threads: int = 1) -> int:
+    """Let `version` answer those of `photos` that it has not yet; nobody sees it but the comparison. Returns how many.
+
+    Answers are kept block by block, so that a stopped run goes on where it was.
+    """
+    classifier = load_classifier(version.folder, num_threads)
+    known = ShadowAnswer.objects.filter(version=version, photo=OuterRef("pk"))
+    wanted = list(photos.exclude(Exists(known)).values_list("pk", flat=True))
+    done = iter(track(range(len(wanted)), "answering in shadow", len(wanted)))
+    for start in range(0, len(wanted), BLOCK):
+        found = photos.in_bulk(wanted[start : start + BLOCK])
+        answers = []
+        for photo in found.values():
+            answers.append(_answer(classifier, version, photo))
+            next(done, None)
+        ShadowAnswer.objects.bulk_create(answers, ignore_conflicts=True)
+    next(done, None)  # so that a progress bar ends, too
+    return len(wanted)
+
+
+def _answer(classifier, version: ClassifierVersion, photo) -> ShadowAnswer:
+    try:
+        with photo.image.open("rb") as file:
+            found = classifier.classify(file.read())
+    except UnreadableImage as error:
+        return ShadowAnswer(photo=photo, version=version, error_code=error.reason)
+    except FileNotFoundError:
+        return ShadowAnswer(photo=photo, version=version, error_code="missing")
+    return ShadowAnswer(
+        photo=photo,
+        version=version,
+        decision=found.decision,
+        label=found.label,
+        group=found.group,
+        probability=found.probability,
+        candidates=[{"label": c.label, "probability": c.probability} for c in found.candidates],
+    )
+
+
+# -- what would change --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """One photo: what is said of it now, what would be said, and the breed that a person named, if one did."""
+
+    photo: int
+    before: tuple[str, str]  # decision, and the label or group that it names
+    after: tuple[str, str]
+    truth: str = ""
+
+    @property
+    def was_right(self) -> bool:
+        return self.before == (Decision.BREED, self.truth)
+
+    @property
+    def would_be_right(self) -> bool:
+        return self.after == (Decision.BREED, self.truth)
+
+    @property
+    def is_gained(self) -> bool:
+        return bool(self.truth) and self.would_be_right and not self.was_right
+
+    @property
+    def is_lost(self) -> bool:
+        return bool(self.truth) and self.was_right and not self.would_be_right
+
+
+def compare(version: ClassifierVersion, photos: QuerySet) -> list[Change]:
+    """Every photo of `photos` that both `version` and an earlier one have answered."""
+    newest = Prediction.objects.filter(photo=OuterRef("photo"), status=Prediction.Status.DONE).order_by("-pk")
+    review = Review.objects.standing().filter(photo=OuterRef("photo"))
+    rows = (
+        ShadowAnswer.objects.filter(version=version, photo__in=photos, error_code="")
+        .annotate(
+            decision_now=Subquery(newest.values("decision")[:1]),
+            label_now=Subquery(newest.values("label")[:1]),
+            group_now=Subquery(newest.values("group")[:1]),
+            truth=Subquery(review.values("breed__slug")[:1]),
+            verdict=Subquery(review.values("verdict")[:1]),
+        )
+        .exclude(decision_now=None)
+        .order_by("photo")
+        .values_list(
+            "photo", "decision_now", "label_now", "group_now", "decision", "label", "group", "truth", "verdict"
+        )
+    )
+    one_breed = (Review.Verdict.CONFIRM, Review.Verdict.CORRECT)
+    return [
+        Change(
+            photo, (now, label_now or group_now), (then, label or group), (truth or "") if verdict in one_breed else ""
+        )
+        for photo, now, label_now, group_now, then, label, group, truth, verdict in rows.iterator(chunk_size=2000)
+    ]
+
+
+def in_words(changes: list[Change]) -> list[str]:
+    changed = sum(change.before != change.after for change in changes)
+    reviewed = [change for change in changes if change.truth]
+    lines = [f"{changed:,} of {len(changes):,} answers would change"]
+    if reviewed:
+        was, will = sum(c.was_right for c in reviewed), sum(c.would_be_right for c in reviewed)
+        gained, lost = sum(c.is_gained for c in reviewed), sum(c.is_lost for c in reviewed)
+        lines.append(
+            f"of {len(reviewed):,} photos that people named a breed for, the right breed is named for {was:,} now and "
+            f"{will:,} then: {gained:,} gained, {lost:,} lost"
+        )
+    return lines
+
+
+def write_comparison(version: ClassifierVersion, changes: list[Change], out: Path, command: str) -> Path:
+    """`index.html` and `report.json` in `out`; returns the page."""
+    from ml.reports import Report
+
+    report = Report(f"{version} beside what is said now", command)
+    report.section("What would change")
+    for line in in_words(changes):
+        report.text(line + ".")
+    moves = Counter((change.before[0], change.after[0]) for change in changes)
+    report.table(["now", "then", "photos"], [(*move, count) for move, count in moves.most_common()])
+    named = Counter((c.before[1], c.after[1]) for c in changes if c.before != c.after)
+    report.section("Names that would change most often")
+    report.table(["now", "then", "photos"], [(*pair, count) for pair, count in named.most_common(40)])
+    report.section("Where a person has named the breed")
+    report.text(
+        "Photos on which this version was trained flatter it. What it says of held-out photos of the shelter is under "
+        "“reviewed” in its metrics-test.json."
+    )
+    truths = by_breed(changes)
+    report.table(list(truths[0]) if truths else ["breed"], [row.values() for row in truths])
+    for title, photos in (
+        ("Lost", [change for change in changes if change.is_lost]),
+        ("Gained", [change for change in changes if change.is_gained]),
+    ):
+        report.section(f"{title}: {len(photos):,}")
+        report.images(_pictures(photos[:SHOWN]))
+    data = {"in_words": in_words(changes), "by_breed": truths, "changes": changes}
+    return report.write(out, data)
+
+
+def by_breed(changes: list[Change]) -> list[dict]:
+    """A row for each breed that people named, the one that loses most first."""
+    rows = {}
+    for change in changes:
+        if change.truth:
+            row = rows.setdefault(
+                change.truth,
+                {"breed": change.truth, "photos": 0, "right now": 0, "right then": 0, "gained": 0, "lost": 0},
+            )
+            row["photos"] += 1
+            row["right now"] += change.was_right
+            row["right then"] += change.would_be_right
+            row["gained"] += change.is_gained
+            row["lost"] += change.is_lost
+    return sorted(rows.values(), key=lambda row: (row["gained"] - row["lost"], -row["photos"], row["breed"]))
+
+
+def _pictures(changes: list[Change]) -> list:
+    from ml.preprocessing import decode_image
+
+    photos = all_photos().in_bulk([change.photo for change in changes])
+    pictures = []
+    for change in changes:
+        try:
+            with photos[change.photo].image.open("rb") as file:
+                picture = decode_image(file.read(), 300)
+        except (KeyError, FileNotFoundError, UnreadableImage):  # deleted meanwhile: its line in the table stays
+            continue
+        now, then = change.before[1] or change.before[0], change.after[1] or change.after[0]
+        pictures.append((picture, f"{change.truth}: {now} → {then}"))
+    return pictures
