@@ -100,6 +100,21 @@ class PhotoFilter(django_filters.FilterSet):
         fields = ["status", "decision", "breed", "group", "source", "animal", "sha256"]
 
 
+class PhotoCheckSerializer(serializers.Serializer):
+    sha256 = serializers.ListField(
+        child=serializers.RegexField(r"^[0-9a-f]{64}$"), min_length=1, max_length=1000, help_text="of files as they lie"
+    )
+
+
+class KnownPhotoSerializer(serializers.Serializer):
+    sha256 = serializers.CharField()
+    id = serializers.IntegerField()
+
+
+class PhotoCheckAnswerSerializer(serializers.Serializer):
+    known = KnownPhotoSerializer(many=True)
+
+
 class RefusedPhoto(APIException):
     status_code = 400
 
@@ -199,3 +214,14 @@ class PhotoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
                 raise NotFound from error
             raise RefusedReview(str(error), code=error.code) from error
         return Response(ReviewSerializer(recorded.review).data, status=201 if recorded.is_new else 200)
+
+    @extend_schema(request=PhotoCheckSerializer, responses={200: PhotoCheckAnswerSerializer})
+    @action(detail=False, methods=["post"], parser_classes=[JSONParser], pagination_class=None, filter_backends=[])
+    def check(self, request):
+        """Which of these files need not be sent, because their bytes are here already?"""
+        form = PhotoCheckSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        asked = dict.fromkeys(form.validated_data["sha256"])
+        for pk, *digests in Photo.objects.with_content(*asked).values_list("pk", "sha256", "stored_sha256"):
+            asked |= {digest: pk for digest in digests if digest in asked}
+        return Response({"known": [{"sha256": digest, "id": pk} for digest, pk in asked.items() if pk]})

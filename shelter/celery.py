@@ -33,7 +33,8 @@ class SweepClock(bootsteps.StartStopStep):
             self.timer_entry.cancel()
 
     def tick(self):
-        app.send_task("breeds.tasks.sweep", expires=settings.SWEEP_SECONDS)
+        for task in ("breeds.tasks.sweep", "shelter.tasks.sweep_imports"):
+            app.send_task(task, expires=settings.SWEEP_SECONDS)
 
 
 app.steps["worker"].add(SweepClock)

@@ -1,5 +1,8 @@
+import uuid
+
 from django import forms
 from django.conf import settings
+from django.utils.translation import gettext_lazy as _
 
 from breeds.models import BreedGroup, Decision
 from shelter.models import Animal, Photo
@@ -22,6 +25,7 @@ class ManyFilesField(forms.FileField):
 
 
 class UploadForm(forms.Form):
+    batch = forms.UUIDField(required=False)
     images = ManyFilesField()
 
     @staticmethod
@@ -30,6 +34,45 @@ class UploadForm(forms.Form):
             "max_megabytes": settings.MAX_PHOTO_BYTES // 1_000_000,
             "max_request_megabytes": settings.MAX_REQUEST_BYTES // 1_000_000,
         }
+
+
+class KnownFileForm(forms.Form):
+    batch = forms.UUIDField()
+    sha256 = forms.RegexField(r"^[0-9a-f]{64}$")
+    name = forms.CharField(max_length=1000)
+
+
+class ArchiveForm(forms.Form):
+    """A zip: whole, from a page without JavaScript, or announced by its name and size, so that its pieces may come."""
+
+    archive = forms.FileField(required=False)
+    name = forms.CharField(max_length=255, required=False)
+    size = forms.IntegerField(min_value=1, required=False)
+    stamp = forms.CharField(max_length=50, required=False)
+
+    def clean(self):
+        values = super().clean()
+        if file := values.get("archive"):
+            values |= {"name": file.name[-255:], "size": file.size, "stamp": str(uuid.uuid4())}
+        if not values.get("name") or not values.get("size"):
+            raise forms.ValidationError(_("Choose a zip archive."), code="no_file")
+        if values["size"] > settings.MAX_ARCHIVE_BYTES:
+            limit = settings.MAX_ARCHIVE_BYTES // 1_000_000_000
+            raise forms.ValidationError(_("An archive has at most %(limit)s GB.") % {"limit": limit}, code="too_large")
+        return values
+
+
+class DogNamesForm(forms.Form):
+    """Which folders of an import go under which dog: as many pairs as there are folders, or all under their names."""
+
+    everything = forms.BooleanField(required=False)
+
+    def names(self, batch) -> dict[str, str]:
+        """Suggested name -> the name that the person wants."""
+        if self.cleaned_data["everything"]:
+            return {row["dog"]: row["dog"] for row in batch.dogs()}
+        pairs = zip(self.data.getlist("dog"), self.data.getlist("name"), strict=False)
+        return {dog: name.strip()[:100] for dog, name in pairs if name.strip()}
 
 
 class AnimalNameForm(forms.Form):

@@ -10,7 +10,9 @@ from django.db import models, transaction
 from django.db.models import Count, Q
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format, number_format
 from django.utils.functional import cached_property
+from django.utils.timezone import localtime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -18,6 +20,7 @@ from breeds import words
 from breeds.fusion import FusedAnswer, fuse_answers
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
+from shelter import imports  # noqa: F401  its models are of this app, too
 from shelter.fingerprints import Fingerprint
 
 
@@ -145,14 +148,20 @@ class Photo(models.Model):
         return reverse("photo", args=[self.pk])
 
     def enqueue(self, priority: int = Prediction.Priority.INTERACTIVE) -> Prediction:
-        """Wish for an answer: the row now, a hint to the workers once it is committed. An open wish is kept."""
+        """Wish for an answer: the row now, a hint to the workers once it is committed.
+
+        An open wish is kept, and becomes as urgent as this one. A bulk import sends its hints itself, one for many.
+        """
         with transaction.atomic():
             prediction = self.predictions.filter(status__in=["pending", "running"]).first()
             if prediction is None:
                 prediction = self.predictions.create(priority=priority)
                 type(self).objects.filter(pk=self.pk).update(status=self.Status.PENDING, updated_at=timezone.now())
                 self.status = self.Status.PENDING
-            transaction.on_commit(hint)
+            elif prediction.priority < priority:
+                self.predictions.filter(pk=prediction.pk).update(priority=priority)
+            if priority > Prediction.Priority.BULK:
+                transaction.on_commit(hint)
         return prediction
 
     def index_prediction(self, prediction: Prediction) -> None:
@@ -215,6 +224,14 @@ class Photo(models.Model):
         self.preview.name = name
 
     @property
+    def already_sent(self) -> str:
+        """Where whoever sends it again finds it."""
+        date = date_format(localtime(self.uploaded_at), "DATE_FORMAT")
+        if self.animal:
+            return gettext("Already sent on %(date)s, filed under %(animal)s.") % {"date": date, "animal": self.animal}
+        return gettext("Already sent on %(date)s.") % {"date": date}
+
+    @property
     def words(self) -> str:
         """One line for lists: what it is or looks like, or where it stands."""
         if self.by_person:
@@ -258,6 +275,23 @@ class Photo(models.Model):
         )
 
 
+def file_under_names(batch, names: dict[str, str]) -> int:
+    """Photos of an import, by the name its folder suggests, under the animals of these names, new ones if need be.
+
+    Photos that are under an animal already stay there. Returns how many were filed.
+    """
+    filed = 0
+    with transaction.atomic():
+        for suggested, name in names.items():
+            items = batch.items.filter(dog=suggested, photo__animal=None, photo__isnull=False)
+            photos = Photo.objects.filter(pk__in=items.values("photo"), animal=None)
+            if not photos.exists():
+                continue
+            animal = Animal.objects.filter(name__iexact=name).first() or Animal.objects.create(name=name)
+            filed += photos.update(animal=animal, updated_at=timezone.now())
+    return filed
+
+
 @dataclass(frozen=True)
 class AnswerCandidate:
     name: str
@@ -280,7 +314,7 @@ class Answer:
 
 
 def refusal(reason: str, name: str) -> str:
-    """A sentence for staff, with the file's own name, for a code of `ml.UnreadableImage` or of the queue."""
+    """A sentence for staff, with the file's own name, for a code of `ml.UnreadableImage`, an import or the queue."""
     sentences = {
         "empty": gettext("“%(name)s” is empty (0 bytes). Expected a photo."),
         "not_an_image": gettext("“%(name)s” is not a photo that Flair can read. Expected JPEG, PNG, WebP or HEIC."),
@@ -288,12 +322,51 @@ def refusal(reason: str, name: str) -> str:
         "too_many_pixels": gettext("“%(name)s” has too many pixels. Send a smaller copy of it."),
         "too_many_scans": gettext("“%(name)s” is built in a way that would block the server. Save it again as JPEG."),
         "too_large": gettext("“%(name)s” is larger than %(limit)s MB. Send a smaller copy of it."),
+        "no_file": gettext("No file arrived. Choose at least one photo, or send it again."),
+        "encrypted": gettext("“%(name)s” is locked with a password. Unlock it, and send it on its own."),
+        "nested_archive": gettext("“%(name)s” is an archive inside the archive. Send it on its own."),
+        "unsafe_path": gettext("“%(name)s” wants to be unpacked outside its folder. Flair does not open it."),
+        "overlapping": gettext("“%(name)s” shares its bytes with another file of the archive. Flair does not open it."),
+        "bomb": gettext("“%(name)s” would unpack to many times its size, as no photo does. Flair does not open it."),
+        "link": gettext("“%(name)s” is not a file but a link to one."),
+        "unsupported_compression": gettext("“%(name)s” is packed in a way that Flair cannot unpack. Send it unpacked."),
+        "damaged_entry": gettext("“%(name)s” is damaged in the archive. Pack it again, or send it on its own."),
+        "unreadable_file": gettext("“%(name)s” could not be opened: it has gone, is protected or has an odd name."),
+        "not_a_zip": gettext("“%(name)s” is not a zip archive, or is cut short. Expected a whole zip."),
+        "too_many_entries": gettext("“%(name)s” holds more than %(files)s files. Divide it into several."),
+        "abandoned": gettext("“%(name)s” never arrived whole. Send it again."),
         "missing": gettext("The file of “%(name)s” is missing on the server. Tell an administrator."),
         "interrupted": gettext("“%(name)s” could not be looked at: the classifier was interrupted several times."),
         "passing": gettext("“%(name)s” could not be looked at: the server had a problem several times."),
     }
     sentence = sentences.get(reason) or gettext("“%(name)s” is damaged: it cannot be decoded.")
-    return sentence % {"name": name, "limit": settings.MAX_PHOTO_BYTES // 1_000_000}
+    return sentence % {
+        "name": name,
+        "limit": settings.MAX_PHOTO_BYTES // 1_000_000,
+        "files": number_format(settings.MAX_IMPORT_FILES, force_grouping=True),
+    }
+
+
+# The reason in two or three words, where files are counted by it.
+REASONS = {
+    "empty": _("empty"),
+    "not_an_image": _("not a photo"),
+    "truncated": _("cut short"),
+    "too_many_pixels": _("too many pixels"),
+    "too_many_scans": _("built to block"),
+    "too_large": _("too large"),
+    "undecodable": _("damaged"),
+    "encrypted": _("locked with a password"),
+    "nested_archive": _("archive inside the archive"),
+    "unsafe_path": _("path outside the archive"),
+    "overlapping": _("overlaps another file"),
+    "bomb": _("made to burst"),
+    "link": _("link"),
+    "unsupported_compression": _("unknown compression"),
+    "damaged_entry": _("damaged in the archive"),
+    "unreadable_file": _("could not be opened"),
+    "interrupted": _("interrupted several times"),
+}
 
 
 class ApiToken(models.Model):

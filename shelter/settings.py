@@ -144,6 +144,8 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 MAX_PHOTO_BYTES = env.int("FLAIR_MAX_PHOTO_MEGABYTES", default=40) * 1_000_000
 MAX_REQUEST_BYTES = env.int("FLAIR_MAX_REQUEST_MEGABYTES", default=200) * 1_000_000
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
+MAX_ARCHIVE_BYTES = env.int("FLAIR_MAX_ARCHIVE_GIGABYTES", default=100) * 1_000_000_000
+MAX_IMPORT_FILES = 100_000
 FILE_UPLOAD_PERMISSIONS = 0o640
 
 # -- the queue: Redis where REDIS_URL names one, otherwise a folder ------------------------------------------------
@@ -170,6 +172,7 @@ CLAIM_LEASE_SECONDS = 30
 CLAIM_BATCH = 4
 MAX_ATTEMPTS = 3
 LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of each process that searches
+IMPORT_SLICE_SECONDS = 4  # for so long one worker process is busy with an import before it looks at photos again
 SWEEP_SECONDS = env.int("FLAIR_SWEEP_SECONDS", default=10)
 
 BUNDLED_CLASSIFIER = BASE_DIR / "ml" / "bundled"

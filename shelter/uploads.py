@@ -2,26 +2,19 @@
 
 import hashlib
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import PurePosixPath
 
 from django.conf import settings
-from django.core.files.base import ContentFile
-from django.core.files.uploadedfile import UploadedFile
+from django.core.files.base import ContentFile, File
 from django.db import IntegrityError, transaction
-from django.utils.formats import date_format
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from breeds.classifier import UnreadableImage, inspect_image, remove_location
 from breeds.models import Prediction
+from shelter.imports import Import, ImportItem
 from shelter.models import Animal, Photo, refusal
 
-
-class Outcome(StrEnum):
-    ACCEPTED = "accepted"
-    KNOWN = "known"
-    REFUSED = "refused"
+Outcome = ImportItem.Outcome
 
 
 @dataclass(frozen=True)
@@ -36,9 +29,24 @@ class Receipt:
 
 
 def upload_photo(
-    file: UploadedFile, *, user, animal: Animal | None = None, priority: int = Prediction.Priority.INTERACTIVE
+    file: File,
+    *,
+    user,
+    animal: Animal | None = None,
+    priority: int = Prediction.Priority.INTERACTIVE,
+    item: ImportItem | None = None,
 ) -> Receipt:
-    """Check, store without its position and queue one file. Sending the same bytes again finds the same photo."""
+    """Check, store without its position and queue one file. Sending the same bytes again finds the same photo.
+
+    `item`, the file's row in an import, is settled with it: in the same transaction where a photo is made.
+    """
+    receipt = _upload(file, user, animal, priority, item)
+    if item and receipt.outcome != Outcome.ACCEPTED:
+        item.settle(receipt.outcome, receipt.photo, receipt.code)
+    return receipt
+
+
+def _upload(file: File, user, animal: Animal | None, priority: int, item: ImportItem | None) -> Receipt:
     name = file_name(file.name)
     if file.size > settings.MAX_PHOTO_BYTES:
         return _refused("too_large", name)
@@ -50,7 +58,7 @@ def upload_photo(
         return _refused(error.reason, name)
     sha256, stored_sha256 = (hashlib.sha256(content).hexdigest() for content in (image_bytes, stored_bytes))
     if known := _find(sha256, stored_sha256):
-        return _known(known, name)
+        return _known(known, name, priority)
     photo = Photo(
         original_name=name,
         sha256=sha256,
@@ -62,14 +70,14 @@ def upload_photo(
         uploaded_by=user,
         animal=animal,
     )
-    return _store(photo, stored_bytes, f"originals/{sha256[:2]}/{sha256}{facts.extension}", priority)
+    return _store(photo, stored_bytes, f"originals/{sha256[:2]}/{sha256}{facts.extension}", priority, item)
 
 
 def _find(*digests: str) -> Photo | None:
     return Photo.objects.with_content(*digests).select_related("animal").first()
 
 
-def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int) -> Receipt:
+def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int, item: ImportItem | None) -> Receipt:
     """The file first, then the row, so that no row is ever without its file."""
     storage = photo.image.storage
     photo.image.name = storage.save(path, ContentFile(stored_bytes))
@@ -77,11 +85,13 @@ def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int) -> Recei
         with transaction.atomic():
             photo.save()
             photo.enqueue(priority)
+            if item:
+                item.settle(Outcome.ACCEPTED, photo)
     except IntegrityError:  # the same photo came in twice at once, and the other was quicker
         twin = _find(photo.sha256, photo.stored_sha256 or photo.sha256)
         if twin.image.name != path:
             storage.delete(path)
-        return _known(twin, photo.original_name)
+        return _known(twin, photo.original_name, priority)
     except BaseException:
         storage.delete(path)
         raise
@@ -92,15 +102,44 @@ def _refused(code: str, name: str) -> Receipt:
     return Receipt(Outcome.REFUSED, name, refusal(code, name), code=code)
 
 
-def _known(photo: Photo, name: str) -> Receipt:
-    if photo.status == Photo.Status.FAILED:
-        photo.enqueue()
-    date = date_format(localtime(photo.uploaded_at), "DATE_FORMAT")
-    if photo.animal:
-        message = _("Already sent on %(date)s, filed under %(animal)s.") % {"date": date, "animal": photo.animal}
-    else:
-        message = _("Already sent on %(date)s.") % {"date": date}
-    return Receipt(Outcome.KNOWN, name, message, photo)
+def _known(photo: Photo, name: str, priority: int) -> Receipt:
+    if photo.status != Photo.Status.DONE:
+        photo.enqueue(priority)
+    return Receipt(Outcome.KNOWN, name, photo.already_sent, photo)
+
+
+def upload_into(batch: Import, file: File) -> Receipt:
+    """One file that a page sends, with its receipt kept. Sent again after a lost answer, it gets the same receipt."""
+    item = ImportItem(batch=batch, path=file_name(file.name))
+    receipt = upload_photo(file, user=batch.user, item=item)
+    if receipt.outcome == Outcome.KNOWN and (first := batch.sent_before(receipt.photo, item.path)):
+        item.delete()
+        return receipt_of(first)
+    return receipt
+
+
+def find_into(batch: Import, sha256: str, name: str) -> Receipt | None:
+    """The receipt of a file that need not be sent, because its bytes are here; nothing for any other."""
+    photo = _find(sha256)
+    if photo is None:
+        return None
+    path = file_name(name)
+    if first := batch.sent_before(photo, path):
+        return receipt_of(first)
+    ImportItem(batch=batch, path=path).settle(Outcome.KNOWN, photo)
+    return _known(photo, path, Prediction.Priority.INTERACTIVE)
+
+
+def receipt_of(item: ImportItem) -> Receipt:
+    """What to show of a file that is settled, whoever asks and when."""
+    message = ""
+    if item.outcome == Outcome.REFUSED:
+        message = refusal(item.code, item.name)
+    elif item.photo is None and item.outcome != Outcome.WAITING:
+        message = _("The photo has been deleted since.")
+    elif item.outcome == Outcome.KNOWN:
+        message = item.photo.already_sent
+    return Receipt(Outcome(item.outcome), item.name, message, item.photo, item.code)
 
 
 def file_name(name: str | None) -> str:

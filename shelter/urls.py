@@ -5,14 +5,21 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from breeds.api import PredictView
-from shelter import views
+from shelter import intake, views
 from shelter.api import PhotoViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("photos", PhotoViewSet)
 
 urlpatterns = [
-    path("", views.upload, name="upload"),
+    path("", intake.upload, name="upload"),
+    path("upload/check/", intake.upload_check, name="upload_check"),
+    path("imports/", intake.import_list, name="import_list"),
+    path("imports/<int:pk>/", intake.import_page, name="import"),
+    path("imports/<int:pk>/progress/", intake.import_progress, name="import_progress"),
+    path("imports/<int:pk>/parts/<int:number>/", intake.import_part, name="import_part"),
+    path("imports/<int:pk>/dogs/", intake.import_dogs, name="import_dogs"),
+    path("imports/<int:pk>/receipts.csv", intake.import_receipts, name="import_receipts"),
     path("photos/", views.photo_list, name="photo_list"),
     path("photos/<int:pk>/", views.photo, name="photo"),
     path("photos/<int:pk>/answer/", views.photo_answer, name="photo_answer"),

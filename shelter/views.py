@@ -7,14 +7,13 @@ from django.db import connection
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
 from breeds import words
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Decision, Review, ReviewRefused
-from shelter.forms import AnimalNameForm, PhotoFilterForm, UploadForm
+from shelter.forms import AnimalNameForm, PhotoFilterForm
 from shelter.models import Animal, Photo
 from shelter.reviews import ReviewForm, breed_names
-from shelter.uploads import Outcome, Receipt, upload_photo
 
 PHOTOS_A_PAGE = 48
 PHOTO_WITH_NAMES = Photo.objects.with_twin().select_related("breed", "second_breed", "animal", "uploaded_by")
@@ -26,24 +25,6 @@ def healthz(request):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return JsonResponse({"status": "ok"})
-
-
-@login_required
-@require_http_methods(["GET", "POST"])
-def upload(request):
-    """One file or many; with htmx the receipts alone, without JavaScript the whole page."""
-    context = UploadForm.limits()
-    if request.method == "POST":
-        form = UploadForm(request.POST, request.FILES)
-        if form.is_valid():
-            context["receipts"] = [upload_photo(file, user=request.user) for file in form.cleaned_data["images"]]
-        else:
-            message = _("No file arrived. Choose at least one photo, or send it again.")
-            context["receipts"] = [Receipt(Outcome.REFUSED, "", message, code="no_file")]
-        if request.htmx:
-            return render(request, "shelter/_receipts.html", context)
-    context["recent"] = request.user.photos.select_related("breed", "second_breed", "animal")[:12]
-    return render(request, "shelter/upload.html", context)
 
 
 @login_required

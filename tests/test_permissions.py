@@ -3,12 +3,17 @@
 import pytest
 from django.urls import get_resolver, reverse
 
-from shelter.uploads import upload_photo
+from shelter.imports import Import
+from shelter.uploads import upload_into
 from tests.support import upload
 
 # name of the address -> status for a stranger, for staff (Anne), for the administrator (Chloé)
 PAGES = {
     "upload": (302, 200, 200),
+    "import_list": (302, 200, 200),
+    "import": (302, 200, 200),
+    "import_progress": (302, 200, 200),
+    "import_receipts": (302, 200, 200),
     "photo_list": (302, 200, 200),
     "photo": (302, 200, 200),
     "photo_answer": (302, 200, 200),
@@ -27,6 +32,10 @@ PAGES = {
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
     "photo-reviews": (401, 405, 405),
+    "photo-check": (401, 405, 405),
+    "upload_check": (302, 405, 405),
+    "import_dogs": (302, 405, 405),
+    "import_part": (302, 405, 405),
     "logout": (405, 405, 405),
     "set_language": (302, 302, 302),
     "predict": (401, 405, 405),
@@ -43,13 +52,16 @@ PEOPLE = ["stranger", "anne", "chloe"]
 
 @pytest.fixture
 def photo(anne, breeds):
-    return upload_photo(upload(), user=anne).photo
+    return upload_into(Import.objects.upload_of(anne, None), upload()).photo
 
 
 def address(name: str, photo) -> str:
     if name == "photo_file":
         return reverse(name, args=[photo.pk, "original"])
-    bare = {"photo_list", "photo-list"}
+    if name.startswith("import") and name != "import_list":
+        batch = photo.receipts.get().batch
+        return reverse(name, args=[batch.pk, 0] if name == "import_part" else [batch.pk])
+    bare = {"photo_list", "photo-list", "photo-check"}
     of_one = name.startswith(("photo", "review")) and name not in bare
     return reverse(name, args=[photo.pk] if of_one else [])
 

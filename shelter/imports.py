@@ -1,0 +1,450 @@
+"""Many files in one go: a page's upload, a zip archive, a disk. Each has one row, and one more row per file.
+
+The rows are the truth. An upload is settled file by file as the browser sends them. An archive or a disk is worked
+through by whoever holds its lease: a worker, or the command that was asked to. Whoever is killed loses nothing, because
+photo and receipt are written in one transaction, and repeats nothing, because only waiting files are taken.
+"""
+
+import io
+import os
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import models, transaction
+from django.db.models import Count, F, Q
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+
+from shelter.archives import Archive, BadArchive, BadEntry, Parts, dog_name, is_hidden
+
+# A large archive comes in pieces of this size: small enough for a bad connection and for a web server's memory.
+PART_BYTES = 8_000_000
+
+# The last minute says how quick an import is.
+SPEED_WINDOW = timedelta(seconds=60)
+ABANDONED_AFTER = timedelta(days=7)
+
+
+class ImportQuerySet(models.QuerySet):
+    def upload_of(self, user, key: uuid.UUID | None) -> "Import":
+        """The row of what this person's page sends under this key; a new one for a key that is not theirs."""
+        fields = {"user": user, "kind": Import.Kind.UPLOAD, "status": Import.Status.DONE}
+        batch, _created = self.get_or_create(key=key or uuid.uuid4(), defaults=fields)
+        return batch if batch.user_id == user.pk and batch.kind == Import.Kind.UPLOAD else self.create(**fields)
+
+    def receive(self, user, name: str, size: int, stamp: str = "") -> "Import":
+        """Where the pieces of this archive go: the same row for the same file until it is whole."""
+        key = uuid.uuid5(uuid.NAMESPACE_OID, f"{user.pk}|{name}|{size}|{stamp}")
+        begun = self.filter(key=key).first()
+        if begun and begun.status == Import.Status.RECEIVING:
+            return begun
+        return self.create(
+            key=uuid.uuid4() if begun else key,
+            user=user,
+            kind=Import.Kind.ARCHIVE,
+            status=Import.Status.RECEIVING,
+            name=name,
+            size=size,
+        )
+
+    def from_disk(self, kind: str, sources: list[Path], user) -> "Import":
+        """The unfinished import of these paths, or a new one."""
+        source = "\n".join(map(str, sources))
+        unfinished = self.filter(source=source, status__in=[Import.Status.WAITING, Import.Status.RUNNING]).first()
+        name = sources[0].name if len(sources) == 1 else ", ".join(path.name for path in sources[:3])
+        return unfinished or self.create(
+            kind=kind, status=Import.Status.WAITING, source=source, name=name[:255], user=user
+        )
+
+    def open_work(self, now: datetime):
+        return self.filter(
+            Q(status=Import.Status.WAITING) | Q(status=Import.Status.RUNNING, leased_until__lt=now)
+        ).order_by("pk")
+
+    def awaits_work(self, now: datetime | None = None) -> bool:
+        return any(batch.is_within_reach() for batch in self.open_work(now or timezone.now()))
+
+    def claim(self, pk: int | None = None, now: datetime | None = None) -> "Import | None":
+        """The lease of the oldest import that can be worked on here, or of this one. The conditional update decides."""
+        now = now or timezone.now()
+        for batch in self.open_work(now).filter(**{"pk": pk} if pk else {}):
+            if not batch.is_within_reach():
+                continue
+            lease = uuid.uuid4()
+            rows = self.filter(pk=batch.pk, status=batch.status, lease=batch.lease)
+            if rows.update(
+                status=Import.Status.RUNNING,
+                lease=lease,
+                leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS),
+                started_at=batch.started_at or now,
+                error_code="",
+            ):
+                if batch.status == Import.Status.RUNNING:
+                    batch.count_lost_attempt()
+                return self.get(pk=batch.pk)
+        return None
+
+    def remove_abandoned(self, now: datetime | None = None) -> int:
+        """Archives of which nothing came for days: their pieces are of no use to anybody."""
+        before = (now or timezone.now()) - ABANDONED_AFTER
+        abandoned = self.filter(kind=Import.Kind.ARCHIVE, status=Import.Status.RECEIVING, changed_at__lt=before)
+        for batch in abandoned:
+            batch.fail("abandoned")
+        return len(abandoned)
+
+
+class Import(models.Model):
+    """What was sent together. `source` holds absolute paths, one per line, for what lies on a disk.
+
+    A page's upload is done from the start: there is nothing in it that a worker could do.
+    """
+
+    class Kind(models.TextChoices):
+        UPLOAD = "upload", _("upload")
+        ARCHIVE = "archive", _("zip archive")
+        DISK = "disk", _("files on a disk")
+
+    class Status(models.TextChoices):
+        RECEIVING = "receiving", _("arriving")
+        WAITING = "waiting", _("waiting")
+        RUNNING = "running", _("running")
+        DONE = "done", _("finished")
+        FAILED = "failed", _("failed")
+
+    key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    status = models.CharField(_("status"), max_length=10, choices=Status)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="imports", verbose_name=_("user")
+    )
+    name = models.CharField(_("name"), max_length=255, blank=True)
+    source = models.TextField(_("paths"), blank=True)
+    size = models.PositiveBigIntegerField(_("bytes"), default=0)
+    received = models.PositiveIntegerField(_("pieces received"), default=0)
+    is_listed = models.BooleanField(_("contents are listed"), default=False)
+    error_code = models.CharField(_("error code"), max_length=30, blank=True)
+    lease = models.UUIDField(_("lease"), null=True, blank=True, editable=False)
+    leased_until = models.DateTimeField(_("leased until"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    changed_at = models.DateTimeField(_("changed"), default=timezone.now)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    objects = ImportQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("import")
+        ordering = ["-pk"]
+        indexes = [
+            models.Index(
+                fields=["id"], condition=Q(status__in=["waiting", "running", "receiving"]), name="unfinished_imports"
+            ),
+            models.Index(fields=["user", "-id"], name="imports_by_user"),
+        ]
+
+    def __str__(self):
+        return self.name or str(self.get_kind_display())
+
+    def get_absolute_url(self):
+        return reverse("import", args=[self.pk])
+
+    # -- receiving ------------------------------------------------------------------------------------------------
+
+    @property
+    def part_count(self) -> int:
+        return -(-self.size // PART_BYTES)
+
+    def part_size(self, number: int) -> int:
+        return min(PART_BYTES, self.size - number * PART_BYTES)
+
+    def _part_path(self, number: int) -> str:
+        return f"imports/{self.key}/{number:06}"
+
+    def take_part(self, number: int, file) -> bool:
+        """Store one piece; the last one lets the work begin. A piece that is there already may come again.
+
+        False for a piece that is not the next one or not as long as it must be: nothing has changed then.
+        """
+        if number < self.received:
+            return True
+        if self.status != self.Status.RECEIVING or number != self.received or file.size != self.part_size(number):
+            return False
+        default_storage.save(self._part_path(number), file)
+        now = timezone.now()
+        rows = type(self).objects.filter(pk=self.pk, status=self.Status.RECEIVING, received=number)
+        rows.update(received=number + 1, changed_at=now)
+        self.received = number + 1
+        if self.received == self.part_count:
+            type(self).objects.filter(pk=self.pk, status=self.Status.RECEIVING).update(status=self.Status.WAITING)
+            self.status = self.Status.WAITING
+        return True
+
+    def _drop_parts(self) -> None:
+        for number in range(self.received):
+            default_storage.delete(self._part_path(number))
+
+    # -- working --------------------------------------------------------------------------------------------------
+
+    def is_within_reach(self) -> bool:
+        """Pieces are in the common store; a disk is only where it is plugged in."""
+        return all(Path(path).exists() for path in self.source.splitlines())
+
+    def _mine(self) -> models.QuerySet:
+        return type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING, lease=self.lease)
+
+    def renew(self) -> bool:
+        """False where the lease has gone to somebody else."""
+        now = timezone.now()
+        return bool(self._mine().update(leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS)))
+
+    def give_back(self, code: str = "") -> None:
+        """Another may go on, or the same later; `code` says what is in the way."""
+        self._mine().update(status=self.Status.WAITING, lease=None, leased_until=None, error_code=code)
+
+    def fail(self, code: str) -> None:
+        type(self).objects.filter(pk=self.pk).exclude(status=self.Status.DONE).update(
+            status=self.Status.FAILED, error_code=code, finished_at=timezone.now(), lease=None, leased_until=None
+        )
+        self._drop_parts()
+
+    def finish(self) -> None:
+        """Every file is settled: the pieces go, then the work is over. Who dies in between is followed by another."""
+        self._drop_parts()
+        self._mine().update(
+            status=self.Status.DONE, finished_at=timezone.now(), lease=None, leased_until=None, error_code=""
+        )
+
+    def count_lost_attempt(self) -> None:
+        """Whoever held the lease is gone. A file that was in hand three times then is refused, the others go on."""
+        first = self.items.waiting().first()
+        if first is None:
+            return
+        self.items.filter(pk=first.pk).update(attempts=F("attempts") + 1)
+        if first.attempts + 1 >= settings.MAX_ATTEMPTS:
+            first.settle(ImportItem.Outcome.REFUSED, code="interrupted")
+
+    def open_archive(self) -> Archive:
+        if self.source:
+            return Archive(Path(self.source).open("rb"))
+        parts = Parts(self.size, PART_BYTES, lambda number: default_storage.open(self._part_path(number)))
+        return Archive(io.BufferedReader(parts))
+
+    def list_contents(self, archive: Archive | None) -> None:
+        """A waiting row for every file, all of them or none."""
+        if archive:
+            items = [
+                ImportItem(
+                    batch=self,
+                    position=entry.position,
+                    path=entry.path,
+                    dog=dog_name(entry.path),
+                    outcome=ImportItem.Outcome.REFUSED if entry.refusal else ImportItem.Outcome.WAITING,
+                    code=entry.refusal,
+                    settled_at=timezone.now() if entry.refusal else None,
+                )
+                for entry in archive.entries()
+            ]
+        else:
+            items = [
+                ImportItem(batch=self, position=position, path=printable(path), dog=dog_name(printable(inner)))
+                for position, (path, inner) in enumerate(files_of(self.source.splitlines()))
+            ]
+        if len(items) > settings.MAX_IMPORT_FILES:
+            raise BadArchive("too_many_entries")
+        with transaction.atomic():
+            if self._mine().filter(is_listed=False).update(is_listed=True):
+                ImportItem.objects.bulk_create(items, batch_size=1000)
+        self.is_listed = True
+
+    def work(self, take: Callable[["ImportItem", ContentFile], None], until: datetime) -> bool:
+        """Settle waiting files, `take` those that can be read. True while some are left when the time is up."""
+        if self.is_listed and not self.items.waiting().exists():
+            self.finish()
+            return False
+        archive = self.open_archive() if self.kind == self.Kind.ARCHIVE else None
+        if not self.is_listed:
+            self.list_contents(archive)
+        while waiting := list(self.items.waiting()[:20]):
+            for item in waiting:
+                if timezone.now() >= until:
+                    return True
+                try:
+                    content = archive.read(item.position) if archive else item.read_from_disk()
+                except BadEntry as error:
+                    item.settle(ImportItem.Outcome.REFUSED, code=error.code)
+                else:
+                    take(item, ContentFile(content, name=item.name))
+        self.finish()
+        return False
+
+    # -- what pages show ------------------------------------------------------------------------------------------
+
+    @property
+    def is_at_work(self) -> bool:
+        """Some files are settled, others wait their turn: from slice to slice the lease may change hands."""
+        return self.started_at is not None and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in {self.Status.DONE, self.Status.FAILED}
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Outcome -> number of files, every outcome in its order."""
+        found = dict(self.items.order_by().values_list("outcome").annotate(Count("pk")))
+        return {outcome: found.get(outcome, 0) for outcome in ImportItem.Outcome.values}
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def similar(self) -> int:
+        return self.items.similar().count()
+
+    @property
+    def settled(self) -> int:
+        return self.total - self.counts[ImportItem.Outcome.WAITING]
+
+    @property
+    def refusals(self) -> list[tuple[str, int]]:
+        """(code, number of files), the most frequent first."""
+        refused = self.items.filter(outcome=ImportItem.Outcome.REFUSED).order_by()
+        return sorted(refused.values_list("code").annotate(Count("pk")), key=lambda row: -row[1])
+
+    @cached_property
+    def speed(self) -> float:
+        """Files settled per second, over the last minute."""
+        now = timezone.now()
+        since = max(now - SPEED_WINDOW, self.started_at or now)
+        settled = self.items.filter(settled_at__gt=since).count()
+        return settled / max((now - since).total_seconds(), 1)
+
+    @property
+    def minutes_left(self) -> int | None:
+        """Rounded up; nothing while nobody could say."""
+        waiting = self.counts[ImportItem.Outcome.WAITING]
+        if not self.speed or not waiting:
+            return None
+        return max(1, round(waiting / self.speed / 60 + 0.5))
+
+    @property
+    def unanswered(self) -> int:
+        """Photos of this import that the classifier has not looked at yet."""
+        return self.items.filter(outcome=ImportItem.Outcome.ACCEPTED, photo__status="pending").count()
+
+    def sent_before(self, photo, path: str) -> "ImportItem | None":
+        """The receipt of this very file, whose answer was lost on the way to the sender."""
+        return self.items.filter(photo=photo, path=path, outcome=ImportItem.Outcome.ACCEPTED).first()
+
+    def dogs(self) -> list[dict]:
+        """[{dog, count}]: folders whose photos are under no animal yet, with the name that each suggests."""
+        return list(
+            self.items.exclude(dog="")
+            .filter(photo__isnull=False, photo__animal=None)
+            .order_by("dog")
+            .values("dog")
+            .annotate(count=Count("photo", distinct=True))
+        )
+
+
+class ImportItemQuerySet(models.QuerySet):
+    def waiting(self) -> "ImportItemQuerySet":
+        return self.filter(outcome=ImportItem.Outcome.WAITING).order_by("position")
+
+    def similar(self) -> "ImportItemQuerySet":
+        """Accepted photos that look like one that was there before."""
+        return self.filter(outcome=ImportItem.Outcome.ACCEPTED, photo__fingerprint__looks_like__isnull=False)
+
+    def with_photos(self) -> "ImportItemQuerySet":
+        return self.select_related("photo__animal", "photo__breed", "photo__fingerprint__looks_like__animal")
+
+
+class ImportItem(models.Model):
+    """One file of an import and what became of it: its receipt."""
+
+    class Outcome(models.TextChoices):
+        ACCEPTED = "accepted", _("accepted")
+        KNOWN = "known", _("already here")
+        REFUSED = "refused", _("refused")
+        WAITING = "waiting", _("waiting")
+
+    batch = models.ForeignKey(Import, models.CASCADE, related_name="items", verbose_name=_("import"))
+    position = models.PositiveIntegerField(_("position"), null=True, blank=True)  # none in an upload: files just come
+    path = models.TextField(_("path"))
+    dog = models.CharField(_("suggested name"), max_length=100, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome, default=Outcome.WAITING)
+    code = models.CharField(_("reason"), max_length=30, blank=True)
+    photo = models.ForeignKey(
+        "shelter.Photo", models.SET_NULL, null=True, blank=True, related_name="receipts", verbose_name=_("photo")
+    )
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    settled_at = models.DateTimeField(_("settled"), null=True, blank=True)
+
+    objects = ImportItemQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("file of an import")
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["batch", "position"], name="one_receipt_per_file"),
+            models.CheckConstraint(condition=~Q(outcome="refused") | ~Q(code=""), name="refused_has_a_reason"),
+        ]
+        indexes = [
+            models.Index(fields=["batch", "outcome", "position"], name="receipts_by_outcome"),
+            models.Index(fields=["batch", "dog"], name="receipts_by_dog"),
+        ]
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def settle(self, outcome: str, photo=None, code: str = "") -> bool:
+        """The one way to an outcome, once. A row that nobody has seen yet is written with it."""
+        if self._state.adding:
+            self.outcome, self.photo, self.code, self.settled_at = outcome, photo, code, timezone.now()
+            self.save()
+            return True
+        rows = type(self).objects.filter(pk=self.pk, outcome=self.Outcome.WAITING)
+        now = timezone.now()
+        if not rows.update(outcome=outcome, photo=photo, code=code, settled_at=now):
+            return False
+        self.outcome, self.photo, self.code, self.settled_at = outcome, photo, code, now
+        return True
+
+    def read_from_disk(self) -> bytes:
+        """Raises `BadEntry` for a file that cannot be read, `OSError` where its whole folder has gone."""
+        path = Path(self.path)
+        try:
+            with path.open("rb") as file:
+                return file.read(settings.MAX_PHOTO_BYTES + 1)
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            if not path.parent.exists():
+                raise
+            raise BadEntry("unreadable_file") from error
+
+
+def files_of(sources: list[str]):
+    """(path, path as seen from the folder that was named, with that folder) of every file a person would mean."""
+    for source in map(Path, sources):
+        if source.is_dir():
+            for path in sorted(source.rglob("*")):
+                if path.is_file() and not is_hidden(path.relative_to(source).as_posix()):
+                    yield path, path.relative_to(source.parent)
+        else:
+            yield source, Path(source.name)
+
+
+def printable(path: Path) -> str:
+    """As text that any database takes: names that are not UTF-8 show their odd bytes, and cannot be opened by it."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

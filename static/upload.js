@@ -1,0 +1,341 @@
+"use strict";
+
+/* Sending files: one request per photo, one per piece of an archive, so that each has its own progress, its own receipt
+   and its own retry. Sending anything twice is safe: the server knows files by their content. */
+
+class ConnectionLost extends Error {}
+
+function post(url, fields, token, onProgress) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields))
+    if (value instanceof Blob) body.append(name, value, value.name ?? name);
+    else body.append(name, value);
+  return new Promise((resolve, reject) => {
+    const xhr = new XMLHttpRequest();
+    xhr.open("POST", url);
+    xhr.timeout = 10 * 60 * 1000;
+    xhr.setRequestHeader("HX-Request", "true");
+    xhr.setRequestHeader("X-CSRFToken", token);
+    if (onProgress) xhr.upload.onprogress = onProgress;
+    xhr.onload = () => resolve(xhr);
+    xhr.onerror = xhr.ontimeout = () => reject(new ConnectionLost());
+    xhr.send(body);
+  });
+}
+
+async function sha256(file) {
+  // Browsers hash only on pages that came by HTTPS or from this machine; elsewhere the server finds out by itself.
+  if (!globalThis.crypto?.subtle) return null;
+  const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
+  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+const isArchive = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
+const isHidden = (name) => name.startsWith(".") || /^(thumbs\.db|desktop\.ini)$/i.test(name);
+
+async function filesBelow(entry) {
+  if (isHidden(entry.name) || entry.name === "__MACOSX") return [];
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const files = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) return files;
+    for (const child of some) files.push(...(await filesBelow(child)));
+  }
+}
+
+function setUpSending(form) {
+  const AT_ONCE = 3;
+  const LOSSES = 5;
+  const list = document.getElementById("receipts");
+  const blankRow = document.getElementById("upload-row").content.firstElementChild;
+  const panel = document.getElementById("batch");
+  const panelText = panel.querySelector(".batch-text");
+  const panelBar = panel.querySelector("progress");
+  const filters = document.getElementById("receipt-filters");
+  const buttons = Object.fromEntries([...panel.querySelectorAll("[data-do]")].map((b) => [b.dataset.do, b]));
+  const words = panel.dataset;
+  const token = form.elements.csrfmiddlewaretoken.value;
+  let items = [];
+  let paused = false;
+  let offline = false;
+  let probeAfter = 0;
+  let lastSaid = 0;
+
+  const having = (state) => items.filter((item) => item.state === state);
+  const isBusy = () => items.some((item) => item.state === "waiting" || item.state === "sending");
+
+  /* What people see. */
+
+  function show() {
+    const done = having("done").length;
+    const failed = having("failed").length;
+    let text = fill(words.count, { done, total: items.length });
+    if (failed) text += " · " + fill(words.failed, { failed });
+    if (paused && isBusy()) text += " · " + words.paused;
+    else if (offline) text += " · " + words.offline;
+    panelText.textContent = text;
+    const underWay = items.filter((item) => item.state !== "failed");
+    panelBar.max = underWay.reduce((sum, item) => sum + item.file.size, 0) || 1;
+    panelBar.value = underWay.reduce((sum, item) => sum + item.loaded, 0);
+    buttons.retry.hidden = !offline && !items.some((item) => item.canRetry);
+    buttons.pause.hidden = paused || !isBusy();
+    buttons.resume.hidden = !paused || !isBusy();
+    panel.hidden = false;
+    if (!isBusy() || Date.now() - lastSaid > 5000) {
+      lastSaid = Date.now();
+      say(text);
+    }
+  }
+
+  function countReceipts() {
+    const selectors = { "": "", accepted: ".accepted", known: ".known", similar: ":has(.twin)", refused: ".refused" };
+    for (const button of filters.querySelectorAll("[data-show]")) {
+      const count = list.querySelectorAll(".receipt" + selectors[button.dataset.show]).length;
+      button.querySelector("span").textContent = count;
+      button.hidden = Boolean(button.dataset.show) && count === 0;
+    }
+    filters.hidden = list.children.length < 2;
+  }
+
+  filters.addEventListener("click", (event) => {
+    const chosen = event.target.closest("[data-show]");
+    if (!chosen) return;
+    for (const button of filters.querySelectorAll("[data-show]"))
+      button.setAttribute("aria-pressed", String(button === chosen));
+    list.dataset.show = chosen.dataset.show;
+  });
+  document.body.addEventListener("htmx:load", countReceipts);
+
+  function note(item, text) {
+    item.row.querySelector(".receipt-note").textContent = text;
+  }
+
+  function fail(item, text, { canRetry = false, mustLogIn = false } = {}) {
+    Object.assign(item, { state: "failed", loaded: 0, canRetry });
+    note(item, text);
+    item.row.classList.add("refused");
+    item.row.querySelector("progress").hidden = true;
+    item.row.querySelector("button").hidden = !canRetry;
+    item.row.querySelector("[data-login]").hidden = !mustLogIn;
+  }
+
+  function wait(item, text) {
+    Object.assign(item, { state: "waiting", canRetry: false });
+    note(item, text);
+    item.row.classList.remove("refused");
+    item.row.querySelector("progress").hidden = false;
+    item.row.querySelector("button").hidden = true;
+  }
+
+  function retry(item) {
+    item.losses = 0;
+    wait(item, words.waiting);
+    sendNext();
+  }
+
+  function accept(item, receipts) {
+    Object.assign(item, { state: "done", loaded: item.file.size });
+    const picture = receipts[0].querySelector(".picture");
+    const local = item.row.querySelector("img");
+    // The preview may not be made yet: the picture that is already on the device fills the box meanwhile.
+    if (local && !picture.querySelector("img")) picture.append(local);
+    else URL.revokeObjectURL(item.url);
+    item.row.replaceWith(...receipts);
+    receipts.forEach((receipt) => htmx.process(receipt));
+  }
+
+  /* Sending. */
+
+  function progress(item, before = 0) {
+    return (event) => {
+      item.loaded = Math.min(before + event.loaded, item.file.size);
+      item.row.querySelector("progress").value = item.loaded / item.file.size;
+      if (event.loaded === event.total && !before) note(item, words.checking);
+      show();
+    };
+  }
+
+  function refuse(item, xhr, path) {
+    if (wasSentElsewhere(xhr, path) || xhr.status === 401 || xhr.status === 403)
+      fail(item, document.body.dataset.signedOut, { mustLogIn: true });
+    else if (xhr.status === 413) fail(item, words.large);
+    else if (xhr.status === 400) fail(item, JSON.parse(xhr.responseText).detail ?? words.server);
+    else fail(item, words.server, { canRetry: true });
+  }
+
+  function takeReceipts(item, xhr, path) {
+    const answer = document.createElement("template");
+    answer.innerHTML = xhr.responseText;
+    const receipts = [...answer.content.children].filter((child) => child.matches(".receipt"));
+    if (wasSentElsewhere(xhr, path) || xhr.status !== 200 || !receipts.length) return refuse(item, xhr, path);
+    filters.querySelector(".download").href = xhr.getResponseHeader("X-Import") + "receipts.csv";
+    accept(item, receipts);
+  }
+
+  async function sendPhoto(item) {
+    const batch = form.elements.batch.value;
+    const digest = await sha256(item.file);
+    if (digest) {
+      const known = await post(words.check, { batch, sha256: digest, name: item.file.name }, token);
+      if (known.status !== 204) return takeReceipts(item, known, words.check);
+    }
+    const answer = await post(form.action, { batch, images: item.file }, token, progress(item));
+    takeReceipts(item, answer, form.action);
+  }
+
+  async function sendArchive(item) {
+    const { name, size, lastModified } = item.file;
+    let answer = await post(words.archives, { name, size, stamp: lastModified }, token);
+    while (answer.status === 200 || answer.status === 409) {
+      if (wasSentElsewhere(answer, words.archives) && !answer.responseURL.includes("/parts/")) break;
+      const { received, part_bytes, part_count, parts_url, url } = JSON.parse(answer.responseText);
+      item.loaded = Math.min(received * part_bytes, size);
+      if (received === part_count) return arrived(item, url);
+      if (paused) return wait(item, words.paused);
+      const part = item.file.slice(received * part_bytes, (received + 1) * part_bytes);
+      answer = await post(`${parts_url}${received}/`, { part }, token, progress(item, item.loaded));
+    }
+    refuse(item, answer, words.archives);
+  }
+
+  function arrived(item, url) {
+    Object.assign(item, { state: "done", loaded: item.file.size });
+    note(item, words.received);
+    item.row.classList.add("accepted");
+    item.row.querySelector("progress").hidden = true;
+    const link = item.row.querySelector("[data-import]");
+    link.href = url;
+    link.hidden = false;
+  }
+
+  async function send(item) {
+    item.state = "sending";
+    note(item, words.sending);
+    try {
+      await (isArchive(item.file) ? sendArchive(item) : sendPhoto(item));
+      offline = false;
+      probeAfter = 0;
+    } catch (error) {
+      item.loaded = 0;
+      item.losses += 1;
+      if (!(error instanceof ConnectionLost) || item.losses >= LOSSES) fail(item, words.gone, { canRetry: true });
+      else {
+        wait(item, words.lost);
+        goOffline();
+      }
+    }
+    countReceipts();
+    sendNext();
+  }
+
+  function sendNext() {
+    if (!paused && !offline) {
+      const free = AT_ONCE - having("sending").length;
+      having("waiting").slice(0, free).forEach(send);
+    }
+    show();
+  }
+
+  /* A lost connection: ask more and more rarely whether the server is there, and go on when it is. */
+
+  function goOffline() {
+    if (offline) return;
+    offline = true;
+    probeAfter = Math.min(2 * probeAfter || 1000, 30_000);
+    setTimeout(probe, probeAfter);
+  }
+
+  async function probe() {
+    if (!offline) return;
+    const isBack = await fetch("/healthz", { cache: "no-store" }).then((answer) => answer.ok, () => false);
+    offline = false;
+    if (isBack) sendNext();
+    else goOffline();
+  }
+
+  /* What people do. */
+
+  function addRow(item) {
+    const { row, file } = item;
+    const image = new Image();
+    item.url = URL.createObjectURL(file);
+    image.alt = "";
+    image.decoding = "async";
+    image.loading = "lazy"; // hundreds of photos: only those in sight are decoded
+    // Most browsers cannot draw HEIC: the box then keeps its placeholder.
+    image.onerror = () => image.remove();
+    if (!isArchive(file)) {
+      row.querySelector(".picture").append(image);
+      image.src = item.url;
+    }
+    row.querySelector(".receipt-name").textContent = file.name;
+    row.querySelector("progress").setAttribute("aria-label", file.name);
+    row.querySelector("button").addEventListener("click", () => retry(item));
+    note(item, paused ? words.paused : words.waiting);
+  }
+
+  function add(files) {
+    if (!files.length) return;
+    if (!isBusy()) items = having("failed");
+    const rows = new DocumentFragment();
+    for (const file of files) {
+      const item = { file, row: blankRow.cloneNode(true), state: "waiting", loaded: 0, losses: 0, canRetry: false };
+      addRow(item);
+      if (file.size > Number(form.dataset.maxBytes) && !isArchive(file)) fail(item, words.large);
+      items.push(item);
+      rows.append(item.row);
+    }
+    list.prepend(rows);
+    countReceipts();
+    sendNext();
+  }
+
+  function pause(wish) {
+    paused = wish;
+    for (const item of having("waiting")) note(item, paused ? words.paused : words.waiting);
+    (paused ? buttons.resume : buttons.pause).hidden = false;
+    if (document.activeElement === (paused ? buttons.pause : buttons.resume))
+      (paused ? buttons.resume : buttons.pause).focus();
+    sendNext();
+  }
+
+  buttons.pause.addEventListener("click", () => pause(true));
+  buttons.resume.addEventListener("click", () => pause(false));
+  buttons.retry.addEventListener("click", () => {
+    items.filter((item) => item.canRetry).forEach(retry);
+    probe();
+  });
+  window.addEventListener("online", probe);
+  window.addEventListener("beforeunload", (event) => {
+    if (isBusy()) event.preventDefault();
+  });
+
+  form.addEventListener("change", (event) => {
+    add([...event.target.files]);
+    event.target.value = "";
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+
+  let depth = 0;
+  const holdsFiles = (event) => event.dataTransfer.types.includes("Files");
+  function drag(change) {
+    depth = Math.max(0, change === 0 ? 0 : depth + change);
+    form.classList.toggle("dragging", depth > 0);
+  }
+  document.addEventListener("dragenter", (event) => holdsFiles(event) && drag(1));
+  document.addEventListener("dragleave", (event) => holdsFiles(event) && drag(-1));
+  document.addEventListener("dragover", (event) => holdsFiles(event) && event.preventDefault());
+  document.addEventListener("drop", async (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    drag(0);
+    const dropped = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+    const entries = dropped.map((item) => item.webkitGetAsEntry() ?? item.getAsFile()).filter(Boolean);
+    for (const entry of entries) add(entry instanceof File ? [entry] : await filesBelow(entry));
+  });
+}
+
+const sendingForm = document.getElementById("upload") ?? document.getElementById("archive");
+if (sendingForm) setUpSending(sendingForm);
