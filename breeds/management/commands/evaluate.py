@@ -1,11 +1,13 @@
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+
+from breeds.management.maintenance import MaintenanceCommand
 
 
-class Command(BaseCommand):
+class Command(MaintenanceCommand):
     help = "Measure a checkpoint on photos whose breed is known, and write a report."
+    stopped = "Stopped."
 
     def add_arguments(self, parser):
         parser.add_argument("checkpoint", type=Path, help="checkpoint folder, or the folder of a run")
@@ -14,36 +16,33 @@ class Command(BaseCommand):
         parser.add_argument("--seed", type=int, default=0, help="that of the split in training")
         parser.add_argument("--out", type=Path, help="folder of the report (default: in the data folder)")
 
-    def handle(self, *, checkpoint, dataset, split, seed, out, **options):
+    def work(self, *, checkpoint, dataset, split, seed, out, **options):
         import os
 
-        from ml import MLError
         from ml.datasets import breeds_of, load_dataset, scan_dataset, unpack_dataset
         from ml.examination import examine, report_examination
         from ml.inference import Classifier
-        from ml.reports import track
 
         folder = checkpoint / "checkpoint" if (checkpoint / "checkpoint").is_dir() else checkpoint
-        try:
-            classifier = Classifier.load(folder, num_threads=os.cpu_count() or 1)
-            unpacked = unpack_dataset(dataset, settings.DATA_DIR / "datasets")
-            known = {label.slug for label in classifier.checkpoint.labels}
-            labels = sorted(known & set(breeds_of(unpacked)))
-            photos = scan_dataset(unpacked) if split == "all" else load_dataset(unpacked, seed=seed, labels=labels)
-            items = [item for item in photos.items if item.split == split]
-            left_out = {item.label for item in items} - known
-            if left_out < {item.label for item in items}:  # otherwise it is another label set, which `examine` refuses
-                items = [item for item in items if item.label in known]
-                self.stdout.write(f"left out: {', '.join(sorted(left_out))}" if left_out else "every breed is known")
-            found = examine(classifier, photos, items, lambda items, description: track(items, description))
-            out = out or settings.DATA_DIR / "reports" / f"evaluate-{classifier.checkpoint.name}-{unpacked.name}"
-            command = f"manage.py evaluate {checkpoint.name} {dataset.name} --split {split} --seed {seed}"
-            figures = report_examination(found, out, command)
-        except MLError as error:
-            raise CommandError(str(error)) from error
+        classifier = Classifier.load(folder, num_threads=os.cpu_count() or 1)
+        unpacked = unpack_dataset(dataset, settings.DATA_DIR / "datasets")
+        known = {label.slug for label in classifier.checkpoint.labels}
+        labels = sorted(known & set(breeds_of(unpacked)))
+        photos = scan_dataset(unpacked) if split == "all" else load_dataset(unpacked, seed=seed, labels=labels)
+        items = [item for item in photos.items if item.split == split]
+        left_out = {item.label for item in items} - known
+        if left_out < {item.label for item in items}:  # otherwise it is another label set, which `examine` refuses
+            items = [item for item in items if item.label in known]
+            self.say(f"left out: {', '.join(sorted(left_out))}" if left_out else "every breed is known")
+        found = examine(
+            classifier, photos, items, lambda items, description: self.track(items, description, len(items))
+        )
+        out = out or settings.DATA_DIR / "reports" / f"evaluate-{classifier.checkpoint.name}-{unpacked.name}"
+        command = f"manage.py evaluate {checkpoint.name} {dataset.name} --split {split} --seed {seed}"
+        figures = report_examination(found, out, command)
         low, high = figures["top1_interval"]
-        self.stdout.write(
+        self.say(
             f"top-1 {figures['top1']:.1%} ({low:.1%} – {high:.1%}) of {figures['n']} photos, "
             f"top-3 {figures['top3']:.1%}, loss {figures['loss']:.3f}, calibration error {figures['ece']:.1%}"
         )
-        self.stdout.write(f"report: {out / 'index.html'}")
+        self.say(f"report: {out / 'index.html'}")

@@ -1,11 +1,10 @@
 from pathlib import Path
 
-from django.core.management.base import BaseCommand, CommandError
-
+from breeds.management.maintenance import MaintenanceCommand
 from breeds.training_set import export_reviews
 
 
-class Command(BaseCommand):
+class Command(MaintenanceCommand):
     help = (
         "Write every photo that a person named one breed for into a folder per breed, with a manifest of hashes and of "
         "the groups (photos of one animal and near-duplicates) that training must not divide. Train on it with "
@@ -15,20 +14,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         parser.add_argument("out", type=Path, help="new folder, or one of an earlier export")
 
-    def handle(self, *, out, **options):
-        from ml import MLError
-
-        try:
-            count, left_out = export_reviews(out, track=self._track)
-        except KeyboardInterrupt:
-            raise CommandError("Stopped. The same command goes on from here.", returncode=130) from None
-        except MLError as error:
-            raise CommandError(str(error)) from error
+    def work(self, *, out, **options):
+        count, left_out = export_reviews(out, track=self.track)
         for path, reason in left_out:
-            self.stdout.write(f"left out: {path}: {reason}")
-        self.stdout.write(f"{count:,} reviewed photos in {out}")
-
-    def _track(self, items, description, total):
-        from ml.reports import track
-
-        return track(items, description, total, lambda line: (self.stdout.write(line), self.stdout.flush()))
+            self.say(f"left out: {path}: {reason}")
+        self.say(f"{count:,} reviewed photos in {out}")

@@ -1,12 +1,12 @@
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
 
+from breeds.management.maintenance import MaintenanceCommand
 from breeds.training_set import add_review_arguments, chosen_labels, in_command, reviews_of
 
 
-class Command(BaseCommand):
+class Command(MaintenanceCommand):
     help = (
         "Write every photo of a dataset resized and filtered into fixed train / val / test folders, with a page that "
         "shows each step before and after. A stopped run goes on with the same command."
@@ -26,19 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--download", action="store_true",
                             help="fetch the Stanford Dogs archive (757 MB) to DATASET, if not there yet")  # fmt: skip
 
-    def handle(self, **options):
-        from ml import MLError
-
-        try:
-            self._prepare(**options)
-        except KeyboardInterrupt:
-            raise CommandError("Stopped. The same command goes on from here.", returncode=130) from None
-        except MLError as error:
-            raise CommandError(str(error)) from error
-        except OSError as error:
-            raise CommandError(str(error)) from error
-
-    def _prepare(self, *, dataset, out, size, steps, seed, breeds, download, **options):
+    def work(self, *, dataset, out, size, steps, seed, breeds, download, **options):
         from ml import MLError
         from ml.datasets import unpack_dataset
         from ml.preparation import STANFORD_DOGS_URL, Recipe, fetch_archive, prepare_dataset
@@ -49,25 +37,20 @@ class Command(BaseCommand):
             raise MLError("Expected with --download the file of the archive, before OUT. Received: none.")
         recipe = Recipe(size, split_names(steps), seed)
         if download:
-            fetch_archive(STANFORD_DOGS_URL, dataset, track=self._track)
+            fetch_archive(STANFORD_DOGS_URL, dataset, track=self.track)
         folder = unpack_dataset(dataset, settings.DATA_DIR / "datasets") if dataset else None
-        reviews = reviews_of(options, out.with_name(f"{out.name}-reviews"), self.stdout.write, self._track)
+        reviews = reviews_of(options, out.with_name(f"{out.name}-reviews"), self.stdout.write, self.track)
         labels = chosen_labels(folder, reviews, breeds)
         command = f"manage.py preprocess {f'{dataset.name} ' if dataset else ''}{out.name}"
         command += f" --size {size} --steps {steps} --seed {seed}" + in_command(options)
         command += f' --breeds "{breeds}"' if breeds else ""
         prepared = prepare_dataset(
-            folder, out, recipe, reviews=reviews, labels=labels, command=command, track=self._track
+            folder, out, recipe, reviews=reviews, labels=labels, command=command, track=self.track
         )
         for path, reason in prepared.unreadable:
-            self.stdout.write(f"left out: {path}: {reason}")
+            self.say(f"left out: {path}: {reason}")
         counts = ", ".join(f"{len(prepared.part(split)):,} {split}" for split in ("train", "val", "test"))
-        self.stdout.write(f"{len(prepared.labels)} breeds, {counts}. Page: {out / 'report' / 'index.html'}")
-
-    def _track(self, items, description, total):
-        from ml.reports import track
-
-        return track(items, description, total, lambda line: (self.stdout.write(line), self.stdout.flush()))
+        self.say(f"{len(prepared.labels)} breeds, {counts}. Page: {out / 'report' / 'index.html'}")
 
 
 def split_names(steps: str) -> tuple[str, ...]:

@@ -2,15 +2,16 @@ import os
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from breeds import classifier as classifiers
 from breeds import shadow
+from breeds.management.maintenance import MaintenanceCommand
 from breeds.models import ClassifierVersion, Prediction
 from breeds.tasks import hint
 
 
-class Command(BaseCommand):
+class Command(MaintenanceCommand):
     help = (
         "Let a version answer photos that are there. With --shadow nobody sees its answers, and a page says what would "
         "change; a stopped run goes on with the same command. Without, every photo that the active version has not "
@@ -26,31 +27,27 @@ class Command(BaseCommand):
         )  # fmt: skip
         parser.add_argument("--out", type=Path, help="folder of the page (default: in the data folder)")
 
-    def handle(self, *, model, filter, out, **options):
-        from ml import MLError
-
+    def work(self, *, model, filter, out, **options):
         if options["shadow"] and not model:
             raise CommandError("Expected --model with --shadow. Received: none.")
         try:
             version = classifiers.verified_version(model) if model else ClassifierVersion.objects.active()
             self._shadow(version, filter, out) if options["shadow"] else self._queue(version, filter)
-        except KeyboardInterrupt:
-            raise CommandError("Stopped. The same command goes on from here.", returncode=130) from None
-        except (MLError, ValueError) as error:
+        except ValueError as error:
             raise CommandError(str(error)) from error
 
     def _shadow(self, version: ClassifierVersion, filters: list[str], out: Path | None) -> None:
         photos = shadow.all_photos(filters)
-        shadow.answer_in_shadow(version, photos, self._track, os.cpu_count() or 1)
+        shadow.answer_in_shadow(version, photos, self.track, os.cpu_count() or 1)
         changes = shadow.compare(version, photos)
         for line in shadow.in_words(changes):
-            self.stdout.write(line)
+            self.say(line)
         out = out or settings.DATA_DIR / "reports" / f"shadow-{version.name}-{version.version}"
         command = " ".join(
             ["manage.py repredict --shadow --model", version.version, *(f"--filter {wish}" for wish in filters)]
         )
         page = shadow.write_comparison(version, changes, out, command)
-        self.stdout.write(f"Page: {page}. To let it answer: manage.py activate {version.version}")
+        self.say(f"Page: {page}. To let it answer: manage.py activate {version.version}")
 
     def _queue(self, version: ClassifierVersion | None, filters: list[str]) -> None:
         if version is None or not version.is_active:
@@ -58,9 +55,4 @@ class Command(BaseCommand):
         count = Prediction.objects.wish_for_all(shadow.all_photos(filters), version)
         if count:
             hint()
-        self.stdout.write(f"{count:,} photos queued for {version}")
-
-    def _track(self, items, description, total):
-        from ml.reports import track
-
-        return track(items, description, total, lambda line: (self.stdout.write(line), self.stdout.flush()))
+        self.say(f"{count:,} photos queued for {version}")

@@ -3,9 +3,10 @@ import json
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from breeds.catalogue import group_of
+from breeds.management.maintenance import MaintenanceCommand
 from breeds.training_set import add_review_arguments, chosen_labels, in_command, reviews_of
 
 # What each recipe takes where the command line is silent: (learning rate, batch size, stages, patience, dropout).
@@ -22,7 +23,7 @@ def stage(text: str) -> tuple[int, int]:
     return int(size), int(epochs)
 
 
-class Command(BaseCommand):
+class Command(MaintenanceCommand):
     help = "Train a classifier and write its checkpoint folder. A killed run goes on with the same command."
 
     def add_arguments(self, parser):
@@ -63,52 +64,40 @@ class Command(BaseCommand):
             help="transfer: then train every layer at this image size; repeat for progressive sizes",
         )  # fmt: skip
 
-    def handle(self, **options):
-        from ml import MLError
-
-        try:
-            self._summarise(options) if options["summary"] else self._train(options)
-        except MLError as error:
-            raise CommandError(str(error)) from error
-        except OSError as error:
-            raise CommandError(f"Expected files that can be read and written. Received: {error}.") from error
+    def work(self, **options):
+        self._summarise(options) if options["summary"] else self._train(options)
 
     def _summarise(self, options):
         from ml.recipes import build_network
 
         num_classes = int(options["breeds"]) if options["breeds"].isdigit() else len(options["breeds"].split(","))
         network = build_network(config_of(options, ()), num_classes if options["breeds"] else 120)
-        network.summary(print_fn=self.stdout.write)
-        self.stdout.write(f"{network.count_params():,} parameters")
+        network.summary(print_fn=self.say)
+        self.say(f"{network.count_params():,} parameters")
 
     def _train(self, options):
         from ml.datasets import unpack_dataset
-        from ml.reports import track
         from ml.training import TrainingRun
 
         base, out = options["dataset"], options["out"]
         if not out or not (base or options["from_reviews"] or options["reviews"]):
             raise CommandError("Expected --dataset and --out; or --from-reviews, alone or with a --dataset, and --out.")
         dataset = unpack_dataset(base, settings.DATA_DIR / "datasets") if base else None
-        reviews = reviews_of(options, out / "reviews", self._say, track)
+        reviews = reviews_of(options, out / "reviews", self.say, self.track)
         breeds = tuple(chosen_labels(dataset, reviews, options["breeds"]) or ())
         run = TrainingRun(
             config_of(options, breeds),
             out,
             weights=weights_of(options),
             cache_dir=settings.DATA_DIR / "features",
-            say=self._say,
-            track=track,
+            say=self.say,
+            track=self.track,
             command=command_line(options),
         )
         figures = run.train(dataset, group_of, reviews=reviews)
         if own := figures.get("reviewed"):
-            self._say(f"the shelter's own among them: top-1 {own['top1']:.1%} of {own['n']} photos")
-        self._say(f"test: top-1 {figures['top1']:.1%} of {figures['n']} photos. Checkpoint: {run.checkpoint_dir}")
-
-    def _say(self, line: str) -> None:
-        self.stdout.write(line)
-        self.stdout.flush()
+            self.say(f"the shelter's own among them: top-1 {own['top1']:.1%} of {own['n']} photos")
+        self.say(f"test: top-1 {figures['top1']:.1%} of {figures['n']} photos. Checkpoint: {run.checkpoint_dir}")
 
 
 def config_of(options: dict, breeds: tuple[str, ...]):

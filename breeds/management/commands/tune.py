@@ -1,10 +1,12 @@
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
+
+from breeds.management.maintenance import MaintenanceCommand
 
 
-class Command(BaseCommand):
+class Command(MaintenanceCommand):
     help = (
         "Search better settings of the own network (cnn) or of a head on a pretrained backbone (head). "
         "A killed search goes on with the same command."
@@ -27,17 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--backbone", default="mobilenetv2", help="head: a network of keras.applications")
         parser.add_argument("--weights", default="imagenet", help="head: imagenet (from the web), none, or a file")
 
-    def handle(self, **options):
-        from ml import MLError
-
-        try:
-            self._tune(options)
-        except MLError as error:
-            raise CommandError(str(error)) from error
-        except OSError as error:
-            raise CommandError(f"Expected files that can be read and written. Received: {error}.") from error
-
-    def _tune(self, options):
+    def work(self, **options):
         from ml.datasets import choose_breeds, load_dataset, unpack_dataset
         from ml.tuning import TuningConfig, TuningRun
 
@@ -57,18 +49,14 @@ class Command(BaseCommand):
             backbone="" if is_cnn else options["backbone"],
             seed=options["seed"],
         )
-        run = TuningRun(config, options["out"], self._say, command_line(options))
+        run = TuningRun(config, options["out"], self.say, command_line(options))
         if is_cnn:
             best = run.tune_cnn(dataset, options["trials"])
         else:
             weights = {"none": None, "imagenet": "imagenet"}.get(options["weights"], Path(options["weights"]))
             cache_dir = settings.DATA_DIR / "features"
             best = run.tune_head(dataset, options["trials"], weights=weights, cache_dir=cache_dir)
-        self._say(f"best: trial {best['trial']}, val accuracy {best['val_accuracy']:.1%}. See {options['out']}.")
-
-    def _say(self, line: str) -> None:
-        self.stdout.write(line)
-        self.stdout.flush()
+        self.say(f"best: trial {best['trial']}, val accuracy {best['val_accuracy']:.1%}. See {options['out']}.")
 
 
 def steps_of(wish: str) -> tuple[str, ...]:
