@@ -32,6 +32,7 @@ PAGES = {
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
     "photo-reviews": (401, 405, 405),
+    "photo-similar": (401, 409, 409),
     "photo-check": (401, 405, 405),
     "upload_check": (302, 405, 405),
     "import_dogs": (302, 405, 405),
