@@ -52,13 +52,14 @@ class ReasonSerializer(serializers.Serializer):
 
 class ThresholdsSerializer(serializers.Serializer):
     """Least `energy` (nats) of a dog, least probability of a `breed` and of a `group` that is named (above 1: never),
-    and least `agreement` (nats) of a photo with the others of the same dog. Empty for a version that was registered
-    before Flair kept them."""
+    least `familiarity` of a photo that a breed is named for, and least `agreement` (nats) of a photo with the others
+    of the same dog. Empty for a version that was registered before Flair kept them."""
 
     energy = serializers.FloatField(required=False)
     breed = serializers.FloatField(required=False)
     group = serializers.FloatField(required=False)
     agreement = serializers.FloatField(required=False)
+    familiarity = serializers.FloatField(required=False, allow_null=True)
 
 
 class PredictionAnswerSerializer(serializers.Serializer):

@@ -70,11 +70,11 @@ def register_checkpoint(folder: Path, *, bundled: bool = False) -> ClassifierVer
     return version
 
 
-def fuse(probs, energy, version: ClassifierVersion):
-    """`ml.fusion.Fusion` of (N, C) probabilities and (N,) energies that `version` gave to N photos of one dog.
+def fuse(probs, energy, version: ClassifierVersion, familiarity=None):
+    """`ml.fusion.Fusion` of what `version` gave to N photos of one dog: (N, C) probabilities, (N,) energies.
 
-    From the row alone, whether or not the checkpoint's folder is here. Raises `ValueError` for what are no
-    probabilities of its labels.
+    From the row alone, whether or not the checkpoint's folder is here. With their (N,) `familiarity`, where the
+    version knows it. Raises `ValueError` for what are no probabilities of its labels.
     """
     from ml.decision import Label, Thresholds
     from ml.fusion import fuse
@@ -83,7 +83,7 @@ def fuse(probs, energy, version: ClassifierVersion):
     labels = [
         Label(slug, group, slug in mask) for slug, group in zip(version.labels, version.label_groups, strict=True)
     ]
-    return fuse(probs, energy, labels, Thresholds(**version.thresholds))
+    return fuse(probs, energy, labels, Thresholds(**version.thresholds), familiarity=familiarity)
 
 
 def verified_version(named: str) -> ClassifierVersion:

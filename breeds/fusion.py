@@ -65,8 +65,10 @@ def fuse_answers(predictions: Iterable[Prediction]) -> FusedAnswer | None:
     version = max(by_version, key=lambda version: (len(by_version[version]), version.pk))
     photos, answers = list(by_version[version]), list(by_version[version].values())
     probs = np.stack([unpack_floats(answer.probs) for answer in answers]).astype(float)
+    probs /= probs.sum(axis=1, keepdims=True)
+    familiarity = [answer.familiarity for answer in answers]
     found = classifiers.fuse(
-        probs / probs.sum(axis=1, keepdims=True), np.array([answer.energy for answer in answers]), version
+        probs, np.array([answer.energy for answer in answers]), version, None if None in familiarity else familiarity
     )
     decision = found.decision
     return FusedAnswer(

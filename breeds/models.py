@@ -274,6 +274,7 @@ class Prediction(models.Model):
     candidates = models.JSONField(_("candidates"), default=list, blank=True)
     reasons = models.JSONField(_("reasons"), default=list, blank=True)
     energy = models.FloatField(_("energy"), null=True, blank=True)
+    familiarity = models.FloatField(_("familiarity"), null=True, blank=True)
     probs = models.BinaryField(_("probabilities"), null=True)
     embedding = models.BinaryField(_("embedding"), null=True)
 
@@ -324,6 +325,7 @@ class Prediction(models.Model):
                 candidates=[asdict(candidate) for candidate in classification.candidates],
                 reasons=[asdict(reason) for reason in classification.reasons],
                 energy=classification.energy,
+                familiarity=classification.familiarity,
                 probs=pack_floats(classification.probs),
                 embedding=pack_floats(classification.embedding),
                 milliseconds=classification.milliseconds,

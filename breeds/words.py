@@ -119,6 +119,7 @@ def _because(reason: dict) -> str:
     sentences = {
         "breed_sure": _("“%(breed)s” reaches %(share)s."),
         "breeds_close": _("The first two breeds are too close: “%(breed)s” %(share)s, “%(other)s” %(runner_up)s."),
+        "unfamiliar": _("“%(breed)s” comes closest, but this dog may be of a breed that Flair does not know."),
         "breed_not_sure": _("No breed stands out: the closest, “%(breed)s”, reaches %(share)s only."),
         "group_sure": _("The breeds of the group “%(group)s” together reach %(share)s."),
         "group_not_sure": _("No group stands out either: the closest, “%(group)s”, reaches %(share)s only."),
@@ -131,7 +132,7 @@ def _because(reason: dict) -> str:
 
 def _least(code: str, threshold: float | None, facts: dict) -> str:
     """What it takes to be named, as a sentence of its own."""
-    if threshold is None:
+    if threshold is None or code == "unfamiliar":
         return ""
     if code in ("group_sure", "group_not_sure"):
         if threshold > 1:

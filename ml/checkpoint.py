@@ -1,8 +1,9 @@
 """A classifier on disk: a folder whose parts are checked against each other before anything is served from it.
 
 `model.tflite.xz` what is served; `model.keras` the same function, for training on; `labels.json` ordered;
-`calibration.json`, `decision.json`; `metrics-val.json`, `metrics-test.json`, `card.md` for people; and `info.json`,
-written last, with the SHA-256 of every other part that changes an answer. Its `version` is the hash of those hashes.
+`calibration.json`, `decision.json`, where it has one `familiarity.npz`; `metrics-val.json`, `metrics-test.json`,
+`card.md` for people; and `info.json`, written last, with the SHA-256 of every other part that changes an answer. Its
+`version` is the hash of those hashes.
 """
 
 import hashlib
@@ -12,10 +13,12 @@ from pathlib import Path
 
 from ml import BadCheckpoint, MLError
 from ml.decision import Label, Thresholds
+from ml.familiarity import Familiarity
 from ml.files import write_json
 from ml.preprocessing import preprocessing_id
 
-HASHED_PARTS = ("model.tflite.xz", "labels.json", "calibration.json", "decision.json")
+REQUIRED_PARTS = ("model.tflite.xz", "labels.json", "calibration.json", "decision.json")
+HASHED_PARTS = (*REQUIRED_PARTS, "familiarity.npz")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Checkpoint:
     temperature: float
     thresholds: Thresholds
     created: str
+    familiarity: Familiarity | None = None
 
     @property
     def model_path(self) -> Path:
@@ -47,7 +51,7 @@ def seal_checkpoint(folder: Path, *, steps: tuple[str, ...] = (), **info) -> str
 
     `steps`: those of `ml.preprocessing` that follow the centre crop.
     """
-    files = {name: _sha256(folder / name) for name in HASHED_PARTS}
+    files = {name: _sha256(folder / name) for name in HASHED_PARTS if (folder / name).exists()}
     version = _version_of(files)
     way_in = {"preprocessing": preprocessing_id(steps), "steps": steps}
     write_json(folder / "info.json", {"version": version, **way_in, **info, "files": files})
@@ -73,8 +77,10 @@ def _verified(folder: Path) -> Checkpoint:
             raise BadCheckpoint(
                 f"Expected {name} of {folder} to have SHA-256 {expected[:12]}…. Received: another file."
             )
-    if set(info.get("files", {})) != set(HASHED_PARTS) or info["version"] != _version_of(info["files"]):
-        raise BadCheckpoint(f"Expected info.json of {folder} to list {', '.join(HASHED_PARTS)} and their version.")
+    if not set(REQUIRED_PARTS) <= set(info.get("files", {})) <= set(HASHED_PARTS) or info["version"] != _version_of(
+        info["files"]
+    ):
+        raise BadCheckpoint(f"Expected info.json of {folder} to list {', '.join(REQUIRED_PARTS)} and their version.")
     steps = tuple(info.get("steps", ()))
     if info["preprocessing"] != (expected := preprocessing_id(steps)):
         raise BadCheckpoint(f"Expected preprocessing {expected}. Received: {info['preprocessing']} in {folder}.")
@@ -95,6 +101,7 @@ def _verified(folder: Path) -> Checkpoint:
         temperature=temperature,
         thresholds=thresholds,
         created=info["created"],
+        familiarity=Familiarity.load(folder / "familiarity.npz") if "familiarity.npz" in info["files"] else None,
     )
 
 
@@ -112,4 +119,4 @@ def _sha256(path: Path) -> str:
 
 
 def _version_of(files: dict[str, str]) -> str:
-    return hashlib.sha256("".join(files[name] for name in HASHED_PARTS).encode()).hexdigest()[:12]
+    return hashlib.sha256("".join(files[name] for name in HASHED_PARTS if name in files).encode()).hexdigest()[:12]

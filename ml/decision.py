@@ -34,6 +34,7 @@ class Because(StrEnum):
     BREED_SURE = "breed_sure"
     BREEDS_CLOSE = "breeds_close"
     BREED_NOT_SURE = "breed_not_sure"
+    UNFAMILIAR = "unfamiliar"
     GROUP_SURE = "group_sure"
     GROUP_NOT_SURE = "group_not_sure"
     WILD_CANID_MASKED = "wild_canid_masked"
@@ -52,6 +53,7 @@ class Label:
 class Thresholds:
     """`energy`: least log-sum-exp of the logits (nats) that still is a dog; `breed`, `group`: least probability.
 
+    `familiarity`: least `ml.familiarity` of a photo that a breed is named for.
     `agreement`: least `ml.fusion.agreement` (nats) of a photo with the other photos of the same dog. The default is
     what val gave for the first bundled classifier; a checkpoint made since brings its own.
     """
@@ -60,6 +62,7 @@ class Thresholds:
     breed: float
     group: float
     agreement: float = -0.34
+    familiarity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Reason:
     | `breed_sure` | probability of the best breed | for a breed | that breed | that of the next breed |
     | `breeds_close` | the same, too low; with the next breed's it would do | for a breed | both | that of the next |
     | `breed_not_sure` | the same, too low even with the next breed's | for a breed | that breed | that of the next |
+    | `unfamiliar` | familiarity of the photo, too low for a breed however sure | for a breed | the best breed | |
     | `group_sure`, `group_not_sure` | probability of the best group | for a group | that group | |
     | `wild_canid_masked` | probability of all wild canids together | | the likeliest of them | |
 
@@ -124,11 +128,17 @@ def group_probabilities(probs: np.ndarray, labels: Sequence[Label]) -> dict[str,
 
 
 def decide(
-    probs: np.ndarray, energy: float, labels: Sequence[Label], thresholds: Thresholds, top_k: int = 5
+    probs: np.ndarray,
+    energy: float,
+    labels: Sequence[Label],
+    thresholds: Thresholds,
+    top_k: int = 5,
+    familiarity: float | None = None,
 ) -> Decision:
     """One photo's (C,) calibrated probabilities and the energy of its logits -> its decision.
 
-    Raises `ValueError` where the probabilities are not one distribution over `labels`.
+    With its `familiarity`, no breed is named for a photo that resembles none of them enough. Raises `ValueError` where
+    the probabilities are not one distribution over `labels`.
     """
     probs = np.asarray(probs, np.float64)
     if probs.shape != (len(labels),) or not (probs >= 0).all() or not abs(probs.sum() - 1) <= 1e-3:
@@ -142,7 +152,10 @@ def decide(
     masked = float(probs[_wild(labels)].sum())
     least = max(thresholds.breed, masked)
     reasons = (_why_breed([Candidate(labels[i].slug, float(probs[i])) for i in offered[:2]], least),)
-    if probability >= least:
+    unfamiliar = None not in (familiarity, thresholds.familiarity) and familiarity < thresholds.familiarity
+    if probability >= least and unfamiliar:
+        reasons = (Reason(Because.UNFAMILIAR, float(familiarity), thresholds.familiarity, (best.slug,)),)
+    elif probability >= least:
         return Decision(Level.BREED, best.slug, best.group, probability, candidates, reasons)
     groups = group_probabilities(probs, labels)
     group = max(groups, key=groups.__getitem__)
@@ -180,16 +193,22 @@ def choose_thresholds(
     *,
     breed_precision: float = 0.95,
     group_precision: float = 0.95,
-    dogs_accepted: float = 0.99,
+    dogs_accepted: float = 0.98,
+    familiarity: np.ndarray | None = None,
+    unfamiliar: float = 0.0,
 ) -> Thresholds:
     """Choose on held-out dogs, (N, C) probs, (N,) energy, (N,) label_index: the lowest thresholds that keep precision.
 
-    Groups are judged on the photos that are left when the breed is not sure.
+    With their (N,) `familiarity`, the share `unfamiliar` of them with the least gets no breed, and breeds are judged
+    on the others. Groups are judged on the photos that are left when the breed is not sure.
     """
     offered, masked = np.where([label.wild for label in labels], 0.0, probs), probs[:, _wild(labels)].sum(axis=1)
     confidence = offered.max(axis=1)
     may = confidence >= masked  # `decide` names nothing that is less likely than the wild canids
-    breed = _lowest_threshold(confidence[may], (offered.argmax(axis=1) == label_index)[may], breed_precision)
+    known = None if familiarity is None else float(np.quantile(familiarity, unfamiliar))
+    if known is not None:
+        may &= familiarity >= known
+    breed = lowest_threshold(confidence[may], (offered.argmax(axis=1) == label_index)[may], breed_precision)
     left = ~may | (confidence < breed)
     best, right = [], []
     for row, truth, least in zip(probs[left], label_index[left], masked[left], strict=True):
@@ -198,11 +217,11 @@ def choose_thresholds(
         if groups[name] >= least:
             best.append(groups[name])
             right.append(name == labels[truth].group)
-    group = _lowest_threshold(np.array(best), np.array(right, bool), group_precision)
-    return Thresholds(float(np.quantile(energy, 1 - dogs_accepted)), breed, group)
+    group = lowest_threshold(np.array(best), np.array(right, bool), group_precision)
+    return Thresholds(float(np.quantile(energy, 1 - dogs_accepted)), breed, group, familiarity=known)
 
 
-def _lowest_threshold(scores: np.ndarray, correct: np.ndarray, precision: float) -> float:
+def lowest_threshold(scores: np.ndarray, correct: np.ndarray, precision: float) -> float:
     """The lowest score from which on the share of correct answers is at least `precision`; else `NEVER`."""
     order = np.argsort(-scores, kind="stable")
     scores, running = scores[order], np.cumsum(correct[order]) / np.arange(1, len(order) + 1)

@@ -29,12 +29,16 @@ MATRIX_LABELS = 40  # a matrix of more is a grey square
 
 @dataclass(frozen=True)
 class Examination:
-    """What a classifier said of `items`: (N, C) logits, beside (N,) the true labels' positions among its own."""
+    """What a classifier said of `items`: (N, C) logits and (N, D) features.
+
+    Beside them (N,) the true labels' positions among its own.
+    """
 
     classifier: Classifier
     dataset: Dataset
     items: list[Item]
     logits: np.ndarray
+    embeddings: np.ndarray
     label_index: np.ndarray
 
     @property
@@ -47,7 +51,7 @@ class Examination:
 
     def figures(self) -> dict:
         checkpoint = self.classifier.checkpoint
-        decisions = [self.classifier.decide(row) for row in self.logits]
+        decisions = [self.classifier.decide(*row) for row in zip(self.logits, self.embeddings, strict=True)]
         figures = measure(self.logits, self.label_index, checkpoint.temperature)
         figures["decisions"] = measure_decisions(decisions, self.label_index, checkpoint.labels)
         return figures
@@ -68,12 +72,15 @@ def examine(
     if not items:
         raise MLError("Expected photos to answer. Received: none.")
 
-    def logits_of(item: Item) -> np.ndarray:
+    def answer(item: Item) -> dict[str, np.ndarray]:
         square = prepared_square(dataset, item, checkpoint.image_size, checkpoint.steps)
-        return classifier.session(to_pixels(square))["logits"]
+        return classifier.session(to_pixels(square))
 
-    logits = np.stack([logits_of(item) for item in progress(items, "answering")])
-    return Examination(classifier, dataset, items, logits, np.array([position[item.label] for item in items]))
+    answers = [answer(item) for item in progress(items, "answering")]
+    logits, embeddings = (np.stack([answer[name] for answer in answers]) for name in ("logits", "embedding"))
+    return Examination(
+        classifier, dataset, items, logits, embeddings, np.array([position[item.label] for item in items])
+    )
 
 
 def report_examination(examination: Examination, folder: Path, command: str) -> dict:

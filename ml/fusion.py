@@ -41,10 +41,16 @@ class Fusion:
 
 
 def fuse(
-    probs: np.ndarray, energy: np.ndarray, labels: Sequence[Label], thresholds: Thresholds, top_k: int = 5
+    probs: np.ndarray,
+    energy: np.ndarray,
+    labels: Sequence[Label],
+    thresholds: Thresholds,
+    top_k: int = 5,
+    familiarity: np.ndarray | None = None,
 ) -> Fusion:
     """(N, C) calibrated probabilities and the (N,) energies of N >= 1 photos of one dog -> their one decision.
 
+    Of their (N,) `familiarity`, the mean counts: that one photo in three resembles no breed is nothing unusual.
     Raises `ValueError` where the probabilities are not N distributions over `labels`.
     """
     probs, energy = np.asarray(probs, np.float64), np.asarray(energy, np.float64)
@@ -56,7 +62,8 @@ def fuse(
         raise ValueError(f"Expected probabilities that sum to 1. Received: sums {probs.sum(axis=1)}.")
     dogs = np.flatnonzero(energy >= thresholds.energy)
     used = dogs if len(dogs) else np.arange(len(probs))
-    decision = decide(fuse_probabilities(probs[used]), float(energy[used].max()), labels, thresholds, top_k)
+    known = None if familiarity is None else float(np.asarray(familiarity)[used].mean())
+    decision = decide(fuse_probabilities(probs[used]), float(energy[used].max()), labels, thresholds, top_k, known)
     agreements = agreement(probs[used])
     odd: np.ndarray = np.array([], int)
     if len(dogs) > 1 and agreements.min() < thresholds.agreement:

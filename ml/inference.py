@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -70,18 +71,22 @@ class SessionPool:
         finally:
             self._idle.put(session)
 
-    def logits(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """N uint8 images (H, W, C) -> (N, num_classes) float32, in their order."""
+    def answer_all(self, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+        """N uint8 images (H, W, C) -> {"logits": (N, C), "embedding": (N, D)} float32, in their order."""
+        answers, images = [], iter(images)
         with ThreadPoolExecutor(self.size) as pool:
-            return np.stack([outputs["logits"] for outputs in pool.map(self, images)])
+            while some := list(islice(images, 256)):  # or the pool would hold all of them at once
+                answers += pool.map(self, some)
+        return {name: np.stack([answer[name] for answer in answers]) for name in ("logits", "embedding")}
 
 
 @dataclass(frozen=True)
 class Classification:
     """What a photo looks like, by which version, and a preview of it (JPEG bytes, upright, without metadata).
 
-    Beside the decision, what it was made from: (C,) calibrated `probs`, the `energy` of the logits, and the (D,)
-    float32 `embedding`, for fusing the photos of one animal and for finding look-alikes.
+    Beside the decision, what it was made from: (C,) calibrated `probs`, the `energy` of the logits, the `familiarity`
+    of the features, and these (D,) float32 features themselves (`embedding`), for fusing the photos of one animal and
+    for finding look-alikes.
     `dhash` are the 64 bits of its difference hash: photos whose bits hardly differ look alike.
     """
 
@@ -96,6 +101,7 @@ class Classification:
     dhash: int
     reasons: tuple[Reason, ...] = ()
     energy: float | None = None
+    familiarity: float | None = None
     probs: np.ndarray | None = field(default=None, compare=False, repr=False)
     embedding: np.ndarray | None = field(default=None, compare=False, repr=False)
 
@@ -110,13 +116,17 @@ class Classifier:
         if network != size:
             raise BadCheckpoint(f"Expected {size}-pixel images in {checkpoint.model_path}. Received: {network}.")
         channels = 1 if "greyscale" in checkpoint.steps else 3
-        logits = self.session(np.full((size, size, channels), 128, np.uint8))["logits"]
+        answer = self.session(np.full((size, size, channels), 128, np.uint8))
+        logits, features = answer["logits"], answer["embedding"].size
         if not np.isfinite(logits).all():
             raise BadCheckpoint(f"Expected finite logits of {checkpoint.model_path}. Received: NaN or infinity.")
         if (num_classes := logits.size) != len(checkpoint.labels):
             raise BadCheckpoint(
                 f"Expected {len(checkpoint.labels)} logits of {checkpoint.folder}. Received: {num_classes}."
             )
+
+        if checkpoint.familiarity and (known := checkpoint.familiarity.mean.size) != features:
+            raise BadCheckpoint(f"Expected {known} features of {checkpoint.folder}. Received: {features}.")
 
     @classmethod
     def load(cls, folder: Path, num_threads: int = 1) -> "Classifier":
@@ -127,9 +137,16 @@ class Classifier:
         """(C,) logits of one photo. Raises `UnreadableImage`."""
         return self.session(prepare_image(image_bytes, self.checkpoint.image_size, self.checkpoint.steps))["logits"]
 
-    def decide(self, logits: np.ndarray, top_k: int = 5) -> Decision:
-        probs = softmax(logits, self.checkpoint.temperature)
-        return decide(probs, float(energy_of(logits)), self.checkpoint.labels, self.checkpoint.thresholds, top_k)
+    def familiarity(self, embedding: np.ndarray) -> float | None:
+        """Of (D,) features (`ml.familiarity`); none where the checkpoint does not know it."""
+        known = self.checkpoint.familiarity
+        return float(known(embedding[None])[0]) if known else None
+
+    def decide(self, logits: np.ndarray, embedding: np.ndarray, top_k: int = 5) -> Decision:
+        """One photo's (C,) logits and (D,) features -> its decision."""
+        checkpoint, probs = self.checkpoint, softmax(logits, self.checkpoint.temperature)
+        energy, familiarity = float(energy_of(logits)), self.familiarity(embedding)
+        return decide(probs, energy, checkpoint.labels, checkpoint.thresholds, top_k, familiarity)
 
     def classify(self, image_bytes: bytes, top_k: int = 5) -> Classification:
         """Raises `UnreadableImage`."""
@@ -138,7 +155,7 @@ class Classifier:
         square = to_square_image(image, self.checkpoint.image_size)
         outputs = self.session(to_pixels(apply_steps(square, self.checkpoint.steps)))
         logits = outputs["logits"]
-        found = self.decide(logits, top_k)
+        found = self.decide(logits, outputs["embedding"], top_k)
         milliseconds = (time.perf_counter() - start) * 1000
         return Classification(
             decision=str(found.decision),
@@ -152,6 +169,7 @@ class Classifier:
             dhash=difference_hash(image),
             reasons=found.reasons,
             energy=float(energy_of(logits)),
+            familiarity=self.familiarity(outputs["embedding"]),
             probs=softmax(logits, self.checkpoint.temperature),
             embedding=outputs["embedding"],
         )

@@ -17,11 +17,13 @@ from ml.datasets import SPLITS, Dataset
 from ml.decision import Label, choose_thresholds, energy_of
 from ml.evaluation import measure, measure_decisions
 from ml.export import export_compressed, parity
+from ml.familiarity import fit_familiarity
 from ml.files import write_json
 from ml.fusion import choose_agreement
 from ml.inference import Classifier, SessionPool
 from ml.models import fold_batch_norm, round_weights, save_as_float16
 from ml.reviewed import is_reviewed
+from ml.unseen import Trial, choose_familiarity, leave_breeds_out
 
 MANTISSA_BITS = 5  # of each weight: costs no accuracy that could be measured, and half of the megabytes
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
@@ -63,12 +65,21 @@ def ship(
         raise MLError(f"Expected an export equal to {PARITY_LIMIT} to the network. Received: {difference:.1e}.")
     say(f"exported; largest difference of a probability to Keras {difference:.1e}")
 
-    truth = {split: dataset.label_index(dataset.part(split)) for split in ("val", "test")}
-    logits = {split: session.logits(_images(dataset, split, size, steps)) for split in truth}
+    answers = {split: session.answer_all(_images(dataset, split, size, steps)) for split in SPLITS}
+    truth = {split: dataset.label_index(dataset.part(split)) for split in SPLITS}
+    logits = {split: answer["logits"] for split, answer in answers.items()}
+    features = {split: answer["embedding"] for split, answer in answers.items()}
     temperature = fit_temperature(logits["val"], truth["val"])
     probs = softmax(logits["val"], temperature)
-    thresholds = choose_thresholds(probs, energy_of(logits["val"]), truth["val"], labels)
+    familiarity = fit_familiarity(features["train"], truth["train"])
+    trials = leave_breeds_out(*(values[split] for split in SPLITS for values in (features, truth)))
+    unfamiliar = choose_familiarity([on_val for on_val, _ in trials])
+    thresholds = choose_thresholds(
+        probs, energy_of(logits["val"]), truth["val"], labels,
+        familiarity=familiarity(features["val"]), unfamiliar=unfamiliar,
+    )  # fmt: skip
     thresholds = replace(thresholds, agreement=choose_agreement(probs, truth["val"]))
+    familiarity.save(folder / "familiarity.npz")
     write_labels(folder, labels)
     write_json(folder / "calibration.json", {"temperature": temperature, "fitted_on": "val"})
     write_json(folder / "decision.json", {"thresholds": asdict(thresholds), "chosen_on": "val"})
@@ -86,10 +97,11 @@ def ship(
     )
     classifier = Classifier(load_checkpoint(folder))
     figures = {}
-    for split in truth:
-        decisions = [classifier.decide(row) for row in logits[split]]
+    for split in ("val", "test"):
+        decisions = [classifier.decide(*row) for row in zip(logits[split], features[split], strict=True)]
         figures[split] = measure(logits[split], truth[split], temperature)
         figures[split]["decisions"] = measure_decisions(decisions, truth[split], labels)
+        figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split, unfamiliar)
         own = np.array([is_reviewed(item) for item in dataset.part(split)])
         if own.any():
             figures[split]["reviewed"] = measure(logits[split][own], truth[split][own], temperature)
@@ -106,6 +118,17 @@ def ship(
         worst=worst_labels(logits["test"], truth["test"], dataset.labels),
     )
     return figures["test"]
+
+
+def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) -> dict:
+    """How many photos of breeds that a head never saw it calls by a breed, with thresholds that val gave it."""
+    called = [
+        (split_trial.called_breed(*on_val.thresholds(unfamiliar, 0.95)), int(split_trial.outside.sum()))
+        for on_val, on_test in trials
+        for split_trial in [on_val if split == "val" else on_test]
+    ]
+    n = sum(count for _, count in called)
+    return {"n": n, "called_breed": round(sum(share * count for share, count in called) / n, 4) if n else None}
 
 
 def _images(dataset: Dataset, split: str, image_size: int, steps: tuple[str, ...]):

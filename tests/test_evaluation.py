@@ -96,7 +96,7 @@ def test_it_refuses_photos_of_other_labels(checkpoint, tmp_path):
 def test_it_shares_decisions_and_their_precision(checkpoint, colours):
     classifier, photos = Classifier.load(checkpoint), scan_dataset(colours)
     found = examine(classifier, photos, photos.items)
-    decisions = [classifier.decide(row) for row in found.logits]
+    decisions = [classifier.decide(*row) for row in zip(found.logits, found.embeddings, strict=True)]
     figures = measure_decisions(decisions, found.label_index, LABELS)
     assert sum(level["share"] for level in figures.values()) == pytest.approx(1)
     assert figures["breed"]["precision"] == 1

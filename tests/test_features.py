@@ -15,7 +15,7 @@ from benchmarks import train as benchmark
 from ml import BadCheckpoint, BadDataset, MLError, features
 from ml.datasets import load_dataset
 from ml.features import FeatureCache, backbone_file, cache_key, embed
-from ml.inference import Session
+from ml.inference import SessionPool
 from ml.preprocessing import prepare_image
 from tests.ml_support import REPOSITORY, colour_network, encode, plain_picture, write_dataset, write_photo
 
@@ -38,12 +38,12 @@ def computed(monkeypatch):
     """How many photos were given to a network."""
     calls = []
 
-    class CountingSession(Session):
+    class CountingPool(SessionPool):
         def __call__(self, image):
             calls.append(image)
             return super().__call__(image)
 
-    monkeypatch.setattr(features, "Session", CountingSession)
+    monkeypatch.setattr(features, "SessionPool", CountingPool)
     return calls
 
 

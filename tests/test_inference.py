@@ -65,7 +65,7 @@ def test_it_says_what_its_decision_was_made_from(bundled, photos):
     np.testing.assert_allclose(found.probs, softmax(logits, bundled.checkpoint.temperature), rtol=1e-5)
     assert found.energy == pytest.approx(float(energy_of(logits)), rel=1e-5)
     assert found.embedding.shape == (1280,)
-    assert found.reasons == bundled.decide(logits).reasons != ()
+    assert found.reasons == bundled.decide(logits, found.embedding).reasons != ()
 
 
 def test_it_gives_every_label_of_the_bundled_classifier_a_probability(bundled, photos):

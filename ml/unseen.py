@@ -1,0 +1,85 @@
+"""What a classifier says of breeds that it never saw, measured by leaving breeds out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml.calibration import softmax
+from ml.decision import lowest_threshold
+from ml.familiarity import fit_familiarity
+from ml.heads import fit_head
+
+FOLDS = 5
+HEAD_STRENGTH = (0.005,)  # between those that val chose for 120 breeds
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What classifiers say that never saw some of the breeds: a row per photo, `outside` those of the unseen breeds.
+
+    `confidence`: probability of the best breed; `right`: it is the true one.
+    """
+
+    confidence: np.ndarray
+    right: np.ndarray
+    familiarity: np.ndarray
+    outside: np.ndarray
+
+    def thresholds(self, unfamiliar: float, breed_precision: float) -> tuple[float, float]:
+        """Of the breed's probability and of familiarity, as `ml.decision.choose_thresholds` has them."""
+        least = float(np.quantile(self.familiarity[~self.outside], unfamiliar))
+        known = ~self.outside & (self.familiarity >= least)
+        return lowest_threshold(self.confidence[known], self.right[known], breed_precision), least
+
+    def called_breed(self, breed: float, familiarity: float) -> float:
+        """Share of the photos of unseen breeds that would be called one of the seen ones."""
+        called = (self.confidence >= breed) & (self.familiarity >= familiarity)
+        return float(called[self.outside].mean()) if self.outside.any() else 0.0
+
+
+def leave_breeds_out(train, train_index, val, val_index, others, others_index, *, seed: int = 0) -> list[list[Trial]]:
+    """Each breed is left out of one of `FOLDS` linear heads on the (N, D) features of `train`.
+
+    Returns the trials of each head on `val` and on `others`.
+    """
+    num_classes = int(train_index.max()) + 1
+    if num_classes < 3:
+        return []
+    fold_of = np.random.default_rng(seed).permutation(num_classes) % FOLDS
+    trials = []
+    for fold in range(min(FOLDS, num_classes - 1)):
+        kept = np.flatnonzero(fold_of != fold)
+        position = np.full(num_classes, -1)
+        position[kept] = np.arange(len(kept))
+        index, val_position = position[train_index], position[val_index]
+        seen, val_seen = index >= 0, val_position >= 0
+        kernel, bias = fit_head(
+            train[seen], val[val_seen], index[seen], val_position[val_seen], strengths=HEAD_STRENGTH
+        )
+        familiarity = fit_familiarity(train[seen], index[seen])
+        trials.append(
+            [_trial(features @ kernel + bias, familiarity(features), position[truth])
+             for features, truth in ((val, val_index), (others, others_index))]
+        )  # fmt: skip
+    return trials
+
+
+def _trial(logits: np.ndarray, familiarity: np.ndarray, position: np.ndarray) -> Trial:
+    probs = softmax(logits)
+    return Trial(probs.max(axis=1), probs.argmax(axis=1) == position, familiarity, position < 0)
+
+
+def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.2, breed_precision: float = 0.95) -> float:
+    """The least share of known dogs to turn down as unfamiliar (0 to 0.5) that keeps `called_breed` for unseen breeds.
+
+    The threshold of the breed's probability is chosen as for the classifier itself, among the familiar photos.
+    """
+    if not trials:
+        return 0.0
+    for share in np.linspace(0, 0.5, 51):
+        called = []
+        for trial in trials:
+            called.append(trial.called_breed(*trial.thresholds(share, breed_precision)))
+        if np.mean(called) <= called_breed:
+            return float(share)
+    return 0.5

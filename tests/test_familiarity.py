@@ -1,0 +1,150 @@
+"""A dog of a breed that the classifier never saw resembles none of its breeds, however sure the softmax is."""
+
+import numpy as np
+import pytest
+
+from ml import BadCheckpoint
+from ml.decision import NEVER, Because, Label, Level, Thresholds, choose_thresholds, decide
+from ml.familiarity import Familiarity, fit_familiarity
+from ml.unseen import Trial, choose_familiarity, leave_breeds_out
+
+LABELS = [Label("red_setter", "setters"), Label("green_setter", "setters"), Label("grey_hound", "hounds")]
+THRESHOLDS = Thresholds(energy=2.0, breed=0.7, group=0.8, familiarity=10.0)
+
+
+def features(breed: int, n: int, seed: int = 0) -> np.ndarray:
+    """(n, 12) features of dogs of one breed, spread around a centre of its own."""
+    centre = np.random.default_rng([7, breed]).normal(0, 4, 12)
+    return (centre + np.random.default_rng([seed, breed]).normal(0, 1, (n, 12))).astype(np.float32)
+
+
+def photos(breeds, n: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([features(breed, n, seed) for breed in breeds]), np.repeat(np.arange(len(breeds)), n)
+
+
+@pytest.fixture(scope="module")
+def familiarity() -> Familiarity:
+    return fit_familiarity(*photos(range(10)))
+
+
+def test_it_finds_known_breeds_more_familiar_than_others(familiarity):
+    known, other = familiarity(photos(range(10), seed=1)[0]), familiarity(photos(range(10, 20), seed=1)[0])
+
+    assert np.median(known) > np.quantile(other, 0.95)
+
+
+def test_it_is_the_difference_of_two_mahalanobis_distances():
+    """Ren et al., 2021, computed the long way, in all directions."""
+    embeddings, label_index = photos(range(10))
+    centres = np.stack([embeddings[label_index == i].mean(axis=0) for i in range(10)]).astype(float)
+    own = np.linalg.inv(np.cov((embeddings - centres[label_index]).T, bias=True))
+    everyone = np.linalg.inv(np.cov(embeddings.T, bias=True))
+    photo = features(3, 1, seed=5)[0].astype(float)
+
+    def distance(centre, precision):
+        return (photo - centre) @ precision @ (photo - centre)
+
+    of_dogs, of_breeds = distance(embeddings.mean(axis=0), everyone), min(distance(centre, own) for centre in centres)
+    found = fit_familiarity(embeddings, label_index)(photo[None])[0]
+    assert found == pytest.approx(of_dogs - of_breeds, abs=0.02 * of_dogs)  # its covariances are shrunk a little
+
+
+def test_it_comes_back_from_its_file_as_it_was(familiarity, tmp_path):
+    familiarity.save(tmp_path / "familiarity.npz")
+
+    embeddings = photos(range(12), seed=2)[0]
+    np.testing.assert_array_equal(Familiarity.load(tmp_path / "familiarity.npz")(embeddings), familiarity(embeddings))
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "other shape", "nan"])
+def test_it_refuses_a_damaged_file(familiarity, tmp_path, damage):
+    path = tmp_path / "familiarity.npz"
+    arrays = {name: getattr(familiarity, name) for name in Familiarity.__dataclass_fields__}
+    if damage == "missing":
+        del arrays["centres"]
+    elif damage == "other shape":
+        arrays["spread"] = arrays["spread"][1:]
+    elif damage == "nan":
+        arrays["mean"] = arrays["mean"] * np.nan
+    np.savez(path, **arrays)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:200])
+
+    with pytest.raises(BadCheckpoint, match=r"Expected .*familiarity\.npz\. Received: "):
+        Familiarity.load(path)
+
+
+# -- in the decision --------------------------------------------------------------------------------------------------
+
+
+def test_it_names_no_breed_for_an_unfamiliar_dog_and_says_why():
+    found = decide(np.array([0.9, 0.05, 0.05]), 9.0, LABELS, THRESHOLDS, familiarity=3.0)
+
+    assert (found.decision, found.group) == (Level.GROUP, "setters")
+    assert [(r.code, r.value, r.threshold) for r in found.reasons[:1]] == [(Because.UNFAMILIAR, 3.0, 10.0)]
+
+
+@pytest.mark.parametrize("familiarity", [10.0, 99.0, None])
+def test_it_names_the_breed_of_a_familiar_dog(familiarity):
+    found = decide(np.array([0.9, 0.05, 0.05]), 9.0, LABELS, THRESHOLDS, familiarity=familiarity)
+
+    assert (found.decision, found.label) == (Level.BREED, "red_setter")
+
+
+def test_it_does_without_where_the_checkpoint_knows_no_familiarity():
+    found = decide(np.array([0.9, 0.05, 0.05]), 9.0, LABELS, Thresholds(2.0, 0.7, 0.8), familiarity=-99.0)
+
+    assert found.decision == Level.BREED
+
+
+def test_it_judges_breeds_among_the_familiar_photos_alone():
+    """Those that are wrong are unfamiliar here: without them, every breed may be named."""
+    probs = np.tile([0.9, 0.05, 0.05], (100, 1))
+    truth = np.where(np.arange(100) < 20, 1, 0)
+    familiarity = np.where(np.arange(100) < 20, 0.0, 5.0)
+
+    strict = choose_thresholds(probs, np.full(100, 9.0), truth, LABELS)
+    chosen = choose_thresholds(probs, np.full(100, 9.0), truth, LABELS, familiarity=familiarity, unfamiliar=0.21)
+
+    assert strict.breed == NEVER
+    assert chosen.breed == pytest.approx(0.9)
+    assert chosen.familiarity == pytest.approx(5.0)
+
+
+# -- breeds left out --------------------------------------------------------------------------------------------------
+
+
+def test_it_leaves_each_breed_out_once():
+    (train, index), (val, val_index), (test, test_index) = (photos(range(10), seed=seed) for seed in range(3))
+
+    trials = leave_breeds_out(train, index, val, val_index, test, test_index)
+
+    for split in (0, 1):
+        assert (np.sum([trial[split].outside for trial in trials], axis=0) == 1).all()
+    assert all(on_val.right[~on_val.outside].mean() > 0.9 for on_val, _ in trials)
+    assert not any(on_val.right[on_val.outside].any() for on_val, _ in trials)
+
+
+def test_it_leaves_nothing_out_of_two_breeds():
+    examples = photos(range(2))
+
+    assert leave_breeds_out(*examples, *examples, *examples) == []
+    assert choose_familiarity([]) == 0.0
+
+
+def test_it_turns_down_as_few_dogs_as_keep_unseen_breeds_out():
+    rng = np.random.default_rng(0)
+    outside = np.arange(1000) >= 500
+    trial = Trial(np.full(1000, 0.9), ~outside, rng.normal(np.where(outside, 0, 2), 1), outside)
+
+    share = choose_familiarity([trial], called_breed=0.2)
+
+    assert trial.called_breed(*trial.thresholds(share, 0.95)) <= 0.2
+    assert trial.called_breed(*trial.thresholds(share - 0.01, 0.95)) > 0.2
+
+
+def test_it_turns_no_dog_down_where_unseen_breeds_pass_anyway_too_seldom():
+    outside = np.arange(100) >= 50
+    trial = Trial(np.where(outside, 0.3, 0.9), ~outside, np.arange(100.0), outside)
+
+    assert choose_familiarity([trial]) == 0.0
