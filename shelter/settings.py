@@ -171,6 +171,8 @@ CLAIM_BATCH = 4
 MAX_ATTEMPTS = 3
 SWEEP_SECONDS = env.int("FLAIR_SWEEP_SECONDS", default=10)
 
+REVIEW_TURN_SECONDS = 600  # for so long a card of the review queue is one person's, or put off
+
 BUNDLED_CLASSIFIER = BASE_DIR / "ml" / "bundled"
 
 # -- people -------------------------------------------------------------------------------------------------------

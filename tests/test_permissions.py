@@ -26,6 +26,9 @@ PAGES = {
     "photo_animal": (302, 405, 405),
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
+    "review_queue": (302, 403, 200),
+    "review_later": (302, 405, 405),
+    "review_undo": (302, 405, 405),
     "photo-reviews": (401, 405, 405),
     "logout": (405, 405, 405),
     "set_language": (302, 302, 302),
@@ -49,7 +52,7 @@ def photo(anne, breeds):
 def address(name: str, photo) -> str:
     if name == "photo_file":
         return reverse(name, args=[photo.pk, "original"])
-    bare = {"photo_list", "photo-list"}
+    bare = {"photo_list", "photo-list", "review_queue", "review_undo"}
     of_one = name.startswith(("photo", "review")) and name not in bare
     return reverse(name, args=[photo.pk] if of_one else [])
 
