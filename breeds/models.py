@@ -455,6 +455,8 @@ class ReviewQuerySet(models.QuerySet):
                 "verdict": verdict, "breed": breed, "second_breed": second_breed, "prediction": prediction,
                 "group": _group_of(breed, second_breed), "reason": reason, "blind": blind,
             }  # fmt: skip
+            if verdict == Review.Verdict.CONFIRM and blind:
+                raise ReviewRefused("blind", gettext("The answer was hidden: name the breed instead of confirming."))
             if verdict == Review.Verdict.CONFIRM:
                 said |= _confirmed(prediction)
             newer = newest if prediction and newest and newest.pk > prediction.pk else None
@@ -554,7 +556,10 @@ class Review(models.Model):
     class Meta:
         verbose_name = _("review")
         ordering = ["-pk"]
-        permissions = [("withdraw_any_review", "Can withdraw what somebody else said")]
+        permissions = [
+            ("withdraw_any_review", "Can withdraw what somebody else said"),
+            ("use_review_queue", "Can work through the review queue"),
+        ]
         indexes = [models.Index(fields=["photo", "-id"], name="reviews_by_photo")]
         constraints = [
             models.CheckConstraint(
@@ -606,3 +611,51 @@ class Review(models.Model):
             self.Verdict.NOT_A_DOG: Decision.NOT_A_DOG,
             self.Verdict.CANNOT_TELL: Decision.UNSURE,
         }.get(self.verdict, Decision.BREED)
+
+
+class ReviewTurnQuerySet(models.QuerySet):
+    def next_for(self, user, photos, now: datetime | None = None):
+        """The photo that `user` is to look at: the one held already, or the first of `photos` that nobody holds.
+
+        `photos` are those that await a review, the most useful first. Two people never hold the same one, for the
+        database knows a photo's turn once.
+        """
+        now = now or timezone.now()
+        held = photos.filter(review_turn__by=user, review_turn__put_off=False, review_turn__until__gt=now)
+        if photo := held.order_by("-review_turn").first():
+            return photo
+        self.filter(until__lte=now).delete()
+        for photo in photos.exclude(Exists(self.model.objects.filter(photo=OuterRef("pk"))))[:20]:
+            if self.take(user, photo, now):
+                return photo
+        return None
+
+    def take(self, user, photo, now: datetime | None = None) -> bool:
+        """Hold `photo`; False where somebody else does."""
+        until = (now or timezone.now()) + timedelta(seconds=settings.REVIEW_TURN_SECONDS)
+        rows = self.bulk_create([self.model(photo=photo, by=user, until=until)], ignore_conflicts=True)
+        return bool(rows) and self.filter(photo=photo, by=user, put_off=False).exists()
+
+    def put_off(self, user, photo_pk: int, now: datetime | None = None) -> None:
+        """Not now: the photo comes back after a while, to anybody."""
+        until = (now or timezone.now()) + timedelta(seconds=settings.REVIEW_TURN_SECONDS)
+        self.filter(by=user, photo=photo_pk).update(put_off=True, until=until)
+
+
+class ReviewTurn(models.Model):
+    """Who is looking at a photo of the review queue at this moment, or has put it off."""
+
+    photo = models.OneToOneField("shelter.Photo", models.CASCADE, related_name="review_turn", verbose_name=_("photo"))
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="review_turns", verbose_name=_("reviewed by")
+    )
+    until = models.DateTimeField(_("until"), db_index=True)
+    put_off = models.BooleanField(_("put off"), default=False)
+
+    objects = ReviewTurnQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("turn in the review queue")
+
+    def __str__(self):
+        return f"{self.photo_id} {self.by}"

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Count, Q
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, When
+from django.db.models.functions import Mod
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
@@ -22,6 +23,8 @@ from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
 from shelter import imports  # noqa: F401  its models are of this app, too
 from shelter.fingerprints import Fingerprint
+
+BLIND_ONE_IN = 20
 
 
 class Animal(models.Model):
@@ -69,6 +72,27 @@ class PhotoQuerySet(models.QuerySet):
         groups = [value for value, label in BreedGroup.choices if words.fold(words_of) in words.fold(label)]
         of_breed = Q(breed__in=breeds) | Q(second_breed__in=breeds)
         return self.filter(of_breed | Q(group__in=groups) | Q(animal__name__icontains=words_of))
+
+    def awaiting_review(self) -> "PhotoQuerySet":
+        """Answered by the classifier alone, the most useful first.
+
+        Where photos of one dog disagree; what is unsure, mixed with every 20th sure one, to be shown blind; only a
+        group; no dog; then breeds, the least probable first.
+        """
+        others = Photo.objects.filter(animal=OuterRef("animal"), decision=Decision.BREED).exclude(
+            breed=OuterRef("breed")
+        )
+        disagrees = Q(animal__isnull=False) & Q(Exists(others))
+        rank = Case(
+            When(Q(decision=Decision.BREED) & disagrees, then=0),
+            When(Q(decision=Decision.UNSURE) | Q(decision=Decision.BREED, draw=0), then=1),
+            When(decision=Decision.GROUP, then=2),
+            When(decision=Decision.NOT_A_DOG, then=3),
+            default=4,
+        )
+        within = Case(When(decision=Decision.BREED, draw__gt=0, then=F("probability")), default=0.0)
+        answered = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL)
+        return answered.annotate(draw=Mod("pk", BLIND_ONE_IN)).order_by(rank, within, "pk")
 
     def counts_by(self, field: str) -> list[dict]:
         """[{field: value, "count": n}], the most frequent first, without empty values."""
@@ -243,6 +267,10 @@ class Photo(models.Model):
     @property
     def by_person(self) -> bool:
         return self.source == self.Source.HUMAN
+
+    def hides(self, answer: Prediction | None) -> bool:
+        """Is this a sure answer that the review queue does not show, so that what people say measures it fairly?"""
+        return bool(answer) and answer.decision == Decision.BREED and self.pk % BLIND_ONE_IN == 0
 
     @property
     def newest_answer(self) -> Prediction | None:

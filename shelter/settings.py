@@ -175,6 +175,8 @@ LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of ea
 IMPORT_SLICE_SECONDS = 4  # for so long one worker process is busy with an import before it looks at photos again
 SWEEP_SECONDS = env.int("FLAIR_SWEEP_SECONDS", default=10)
 
+REVIEW_TURN_SECONDS = 600  # for so long a card of the review queue is one person's, or put off
+
 BUNDLED_CLASSIFIER = BASE_DIR / "ml" / "bundled"
 
 # -- people -------------------------------------------------------------------------------------------------------

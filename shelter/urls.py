@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from breeds.api import PredictView
-from shelter import intake, views
+from shelter import intake, review_queue, views
 from shelter.api import PhotoViewSet
 
 router = SimpleRouter(use_regex_path=False)
@@ -25,6 +25,9 @@ urlpatterns = [
     path("photos/<int:pk>/answer/", views.photo_answer, name="photo_answer"),
     path("photos/<int:pk>/animal/", views.photo_animal, name="photo_animal"),
     path("photos/<int:pk>/review/", views.photo_review, name="photo_review"),
+    path("review/", review_queue.card, name="review_queue"),
+    path("review/<int:pk>/later/", review_queue.put_off, name="review_later"),
+    path("review/undo/", review_queue.undo, name="review_undo"),
     path("reviews/<int:pk>/withdraw/", views.review_withdraw, name="review_withdraw"),
     path("photos/<int:pk>/<str:kind>/", views.photo_file, name="photo_file"),
     path("breeds/", views.breed_list, name="breed_list"),

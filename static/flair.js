@@ -69,6 +69,27 @@ function setUpBreedFilter(box) {
 const breedFilter = document.getElementById("breed-filter");
 if (breedFilter) setUpBreedFilter(breedFilter);
 
+/* Keys of the review queue: a button says which one presses it. */
+
+function setUpKeys() {
+  const help = document.getElementById("keys");
+  const breed = document.getElementById("id_breed");
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches("input, select, textarea");
+    if (event.key === "Escape" && typing) event.target.blur();
+    if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    const key = event.key.toLowerCase();
+    const button = document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+    if (key === "?") help.open = !help.open;
+    else if (key === "b" && breed) breed.focus();
+    else if (button) button.click();
+    else return;
+    event.preventDefault();
+  });
+}
+
+if (document.querySelector("[data-keys]")) setUpKeys();
+
 if (matchMedia("(min-width: 60rem)").matches)
   for (const details of document.querySelectorAll("[data-open-wide]")) details.open = true;
 

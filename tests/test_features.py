@@ -15,7 +15,7 @@ from benchmarks import train as benchmark
 from ml import BadCheckpoint, BadDataset, MLError, features
 from ml.datasets import load_dataset
 from ml.features import FeatureCache, backbone_file, cache_key, embed
-from ml.inference import SessionPool
+from ml.inference import Session, SessionPool
 from ml.preprocessing import prepare_image
 from tests.ml_support import REPOSITORY, colour_network, encode, plain_picture, write_dataset, write_photo
 

@@ -31,6 +31,9 @@ PAGES = {
     "photo_animal": (302, 405, 405),
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
+    "review_queue": (302, 403, 200),
+    "review_later": (302, 405, 405),
+    "review_undo": (302, 405, 405),
     "photo-reviews": (401, 405, 405),
     "photo-similar": (401, 409, 409),
     "photo-check": (401, 405, 405),
@@ -62,7 +65,7 @@ def address(name: str, photo) -> str:
     if name.startswith("import") and name != "import_list":
         batch = photo.receipts.get().batch
         return reverse(name, args=[batch.pk, 0] if name == "import_part" else [batch.pk])
-    bare = {"photo_list", "photo-list", "photo-check"}
+    bare = {"photo_list", "photo-list", "photo-check", "review_queue", "review_undo"}
     of_one = name.startswith(("photo", "review")) and name not in bare
     return reverse(name, args=[photo.pk] if of_one else [])
 

@@ -1,0 +1,105 @@
+"""The review queue: one photo after another, the most useful first, each in front of one person at a time."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from breeds import words
+from breeds.models import Breed, Review, ReviewRefused, ReviewTurn
+from shelter.models import Photo
+from shelter.reviews import ReviewForm, breed_names
+
+may_use = permission_required("breeds.use_review_queue", raise_exception=True)
+
+
+@login_required
+@may_use
+@require_http_methods(["GET", "POST"])
+def card(request):
+    """The next photo; a POST says something about one and goes on to the next."""
+    if request.method == "GET":
+        return _show(request, ReviewTurn.objects.next_for(request.user, _waiting()))
+    photo = Photo.objects.select_related("animal", "breed").filter(pk=_number(request.POST.get("photo"))).first()
+    if photo is None:
+        messages.error(request, _("This photo was deleted meanwhile; there is nothing to review."))
+        return redirect("review_queue")
+    form = ReviewForm(photo, _said(request.POST))
+    if not form.is_valid():
+        return _show(request, photo, form, status=422)
+    form.cleaned_data["blind"] = photo.hides(form.cleaned_data["prediction"])
+    try:
+        recorded = form.record(request.user)
+    except ReviewRefused as refused:
+        form.add_error(None, str(refused))
+        return _show(request, photo, form, status=422)
+    ReviewTurn.objects.filter(photo=photo, by=request.user).delete()
+    messages.success(request, _("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
+    for note in form.notes_on(recorded):
+        messages.warning(request, note)
+    return redirect("review_queue")
+
+
+@login_required
+@require_POST
+@may_use
+def put_off(request, pk):
+    ReviewTurn.objects.put_off(request.user, pk)
+    return redirect("review_queue")
+
+
+@login_required
+@require_POST
+@may_use
+def undo(request):
+    """Withdraw the last thing this person said and show that photo again; any number of steps."""
+    last = Review.objects.standing().filter(by=request.user).select_related("photo", "by").first()
+    if last is None:
+        messages.warning(request, _("There is nothing to undo."))
+        return redirect("review_queue")
+    Review.objects.withdraw(last, by=request.user)
+    ReviewTurn.objects.take(request.user, last.photo)
+    messages.success(request, _("Undone: %(said)s.") % {"said": words.verdict(last)})
+    return redirect("review_queue")
+
+
+def _waiting():
+    return Photo.objects.awaiting_review().select_related("animal", "breed")
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 19 else None
+
+
+def _said(posted):
+    """A button of a candidate says its breed at once."""
+    data = posted.copy()
+    if posted.get("candidate"):
+        data["verdict"], data["breed"] = Review.Verdict.CORRECT, posted["candidate"]
+    return data
+
+
+def _show(request, photo: Photo | None, form: ReviewForm | None = None, status: int = 200):
+    context = {"photo": photo, "left": _waiting().count()}
+    if photo:
+        answer = photo.newest_answer
+        shown = None if photo.hides(answer) else answer
+        context |= {
+            "blind": photo.hides(answer),
+            "candidates": _candidates(shown.candidates[:3]) if shown else [],
+            "confirmable": words.confirmable(shown) if shown else "",
+            "review_form": form or ReviewForm(photo, initial={"prediction": answer}),
+            "breed_names": breed_names(),
+        }
+    return render(request, "shelter/review_queue.html", context, status=status)
+
+
+def _candidates(candidates: list[dict]) -> list[dict]:
+    """The breeds to choose with one key; those that the database lacks, and wild canids, are not offered."""
+    breeds = Breed.objects.filter(wild=False).in_bulk([c["label"] for c in candidates], field_name="slug")
+    return [
+        {"key": key, "breed": breeds[c["label"]], "percent": words.percent(c["probability"])}
+        for key, c in enumerate(candidates, 1)
+        if c["label"] in breeds
+    ]

@@ -1,0 +1,216 @@
+"""The review queue: the most useful photo first, one person's at a time, some of them blind, everything undone."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.urls import reverse
+from django.utils import timezone
+
+from breeds.models import Breed, Prediction, Review, ReviewTurn
+from breeds.tasks import classify_photos
+from shelter.models import BLIND_ONE_IN, Animal, Photo
+from shelter.uploads import upload_photo
+from tests.support import FakeClassifier, jpeg, upload
+
+QUEUE = "/review/"
+
+
+def reviewer(name: str) -> User:
+    user = User.objects.create_user(name)
+    user.groups.add(Group.objects.get(name="reviewer"))
+    return user
+
+
+@pytest.fixture
+def rosa(db):
+    return reviewer("rosa")
+
+
+@pytest.fixture
+def sami(db):
+    return reviewer("sami")
+
+
+@pytest.fixture
+def browser(client, rosa):
+    client.force_login(rosa)
+    return client
+
+
+@pytest.fixture
+def answered(classifier, anne):
+    """Store a photo under this number and let the classifier answer it."""
+
+    def store(pk: int, decision="breed", label="beagle", probability=0.9, **fields) -> Photo:
+        photo = upload_photo(upload(jpeg(pk), f"{pk}.jpg"), user=anne).photo
+        Prediction.objects.filter(photo=photo).delete()
+        Photo.objects.filter(pk=photo.pk).delete()
+        photo.pk = photo.id = pk
+        for name, value in fields.items():
+            setattr(photo, name, value)
+        photo.save(force_insert=True)
+        photo.enqueue()
+        classifier.answer = FakeClassifier(label, decision, "scenthounds", probability).answer
+        classify_photos()
+        return Photo.objects.get(pk=pk)
+
+    return store
+
+
+def shown(client) -> Photo | None:
+    return client.get(QUEUE).context["photo"]
+
+
+def say(client, photo, **data):
+    fields = {"photo": photo.pk, "prediction": photo.newest_answer.pk}
+    return client.post(QUEUE, fields | data, headers={"Accept-Language": "en"}, follow=True)
+
+
+def test_it_shows_the_most_useful_photo_first(answered):
+    rex = Animal.objects.create(name="Rex")
+    rows = [
+        answered(1, probability=0.95), answered(2, probability=0.6), answered(3, "group"), answered(4, "unsure"),
+        answered(5, "not_a_dog"), answered(BLIND_ONE_IN, probability=0.99),
+        answered(6, animal=rex), answered(7, label="basset", animal=rex),
+    ]  # fmt: skip
+    Review.objects.record(answered(8, "unsure"), by=User.objects.get(username="anne"), verdict="cannot_tell")
+
+    found = [photo.pk for photo in Photo.objects.awaiting_review()]
+
+    assert found == [6, 7, 4, BLIND_ONE_IN, 3, 5, 2, 1]
+    assert len(found) == len(rows)
+
+
+def test_it_keeps_what_was_said_and_shows_the_next(browser, answered, rosa):
+    first, second = answered(1, "unsure"), answered(2, "unsure")
+    assert shown(browser) == first
+    say(browser, first, verdict="correct", breed="carlin")
+    review = first.reviews.get()
+    assert (review.breed.slug, review.by, review.blind, review.prediction) == ("pug", rosa, False, first.newest_answer)
+    assert shown(browser) == second
+    say(browser, second, verdict="not_a_dog")
+    assert shown(browser) is None
+
+
+def test_it_takes_a_candidate_by_one_button(browser, answered):
+    photo = answered(1, "unsure")
+    page = browser.get(QUEUE).content.decode()
+    assert 'value="basset" data-key="2"' in page
+    say(browser, photo, candidate="basset")
+    assert Photo.objects.get(pk=1).breed.slug == "basset"
+
+
+def test_it_keeps_what_was_typed_and_says_what_is_wrong(browser, answered):
+    response = say(browser, answered(1, "unsure"), verdict="correct", breed="licorne")
+    assert response.status_code == 422
+    assert "licorne" in response.content.decode()
+    assert not Review.objects.exists()
+
+
+@pytest.mark.parametrize("number", ["999", "rex", "", "9" * 30])
+def test_it_says_so_when_the_photo_is_gone(browser, number):
+    page = browser.post(
+        QUEUE, {"photo": number, "verdict": "not_a_dog"}, headers={"Accept-Language": "en"}, follow=True
+    )
+    assert "This photo was deleted meanwhile" in page.content.decode()
+
+
+# -- one card, one person -----------------------------------------------------------------------------------------
+
+
+def test_it_never_shows_one_card_to_two_people(answered, rosa, sami):
+    photos = [answered(pk, "unsure") for pk in (1, 2)]
+    awaiting = Photo.objects.awaiting_review()
+    assert [ReviewTurn.objects.next_for(user, awaiting) for user in (rosa, sami, rosa, sami)] == photos * 2
+    assert ReviewTurn.objects.next_for(reviewer("third"), awaiting) is None
+
+
+def test_it_gives_a_card_once_when_two_people_saw_it_at_the_same_moment(answered, rosa, sami):
+    photo = answered(1, "unsure")
+    assert ReviewTurn.objects.take(rosa, photo)
+    assert not ReviewTurn.objects.take(sami, photo)
+    assert ReviewTurn.objects.get().by == rosa
+
+
+def test_it_passes_a_card_on_that_was_left_lying(answered, rosa, sami, settings):
+    photo = answered(1, "unsure")
+    ReviewTurn.objects.take(rosa, photo)
+    later = timezone.now() + timedelta(seconds=settings.REVIEW_TURN_SECONDS + 1)
+    assert ReviewTurn.objects.next_for(sami, Photo.objects.awaiting_review(), now=later) == photo
+
+
+def test_it_puts_a_card_off_and_brings_it_back(browser, answered, rosa, settings):
+    first, second = answered(1, "unsure"), answered(2, "unsure")
+    assert shown(browser) == first
+    browser.post(reverse("review_later", args=[first.pk]))
+    assert shown(browser) == second
+    ReviewTurn.objects.filter(photo=second).delete()
+    later = timezone.now() + timedelta(seconds=settings.REVIEW_TURN_SECONDS + 1)
+    assert ReviewTurn.objects.next_for(rosa, Photo.objects.awaiting_review(), now=later) == first
+
+
+def test_it_puts_off_no_card_of_somebody_else(browser, answered, sami):
+    photo = answered(1, "unsure")
+    ReviewTurn.objects.take(sami, photo)
+    browser.post(reverse("review_later", args=[photo.pk]))
+    assert not ReviewTurn.objects.get().put_off
+
+
+# -- blind --------------------------------------------------------------------------------------------------------
+
+
+def test_it_hides_every_twentieth_sure_answer_and_marks_the_review_as_blind(browser, answered):
+    photo = answered(BLIND_ONE_IN)
+    page = browser.get(QUEUE).content.decode()
+    card = page[page.index("card-title") : page.index("<datalist")] + page[page.index("</datalist>") :]
+    assert "beagle" not in card.lower()
+    assert "90" not in card
+    assert 'value="confirm"' not in card
+    say(browser, photo, verdict="correct", breed="beagle")
+    assert photo.reviews.get().blind
+
+
+def test_it_takes_no_confirmation_of_a_hidden_answer(browser, answered):
+    photo = answered(BLIND_ONE_IN)
+    assert say(browser, photo, verdict="confirm").status_code == 422
+    assert not Review.objects.exists()
+
+
+def test_it_hides_no_answer_that_is_not_sure(browser, answered):
+    photo = answered(BLIND_ONE_IN, "unsure")
+    assert "answer is hidden here" not in browser.get(QUEUE, headers={"Accept-Language": "en"}).content.decode()
+    say(browser, photo, verdict="cannot_tell")
+    assert not photo.reviews.get().blind
+
+
+# -- undo ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_undoes_several_steps_and_shows_each_photo_again(browser, answered, rosa):
+    photos = [answered(pk, "unsure") for pk in (1, 2, 3)]
+    for photo in photos[:2]:
+        say(browser, photo, verdict="correct", breed="pug")
+    assert shown(browser) == photos[2]
+    for photo in (photos[1], photos[0]):
+        browser.post(reverse("review_undo"))
+        assert shown(browser) == photo
+        assert Photo.objects.get(pk=photo.pk).source == "model"
+    page = browser.post(reverse("review_undo"), headers={"Accept-Language": "en"}, follow=True).content.decode()
+    assert "There is nothing to undo." in page
+    assert Review.objects.count() == 4
+
+
+def test_it_undoes_nothing_that_others_said(browser, answered, sami):
+    photo = answered(1, "unsure")
+    Review.objects.record(photo, by=sami, verdict="correct", breed=Breed.objects.get(slug="pug"))
+    browser.post(reverse("review_undo"))
+    assert Photo.objects.get(pk=1).breed.slug == "pug"
+
+
+def test_it_needs_the_same_few_queries_for_one_photo_and_for_many(browser, answered, django_assert_max_num_queries):
+    for pk in range(1, 15):
+        answered(pk, "unsure")
+    shown(browser)
+    with django_assert_max_num_queries(14):
+        shown(browser)
