@@ -25,8 +25,15 @@ class ManyFilesField(forms.FileField):
 
 
 class UploadForm(forms.Form):
-    batch = forms.UUIDField(required=False)
+    batch = forms.CharField(required=False)
     images = ManyFilesField()
+
+    def clean_batch(self) -> uuid.UUID | None:
+        """A key that is none costs the connection to the page's other files, never a photo."""
+        try:
+            return uuid.UUID(self.cleaned_data["batch"])
+        except ValueError:
+            return None
 
     @staticmethod
     def limits() -> dict:

@@ -17,9 +17,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from shelter import imports
 from shelter.forms import ArchiveForm, DogNamesForm, KnownFileForm, UploadForm
 from shelter.imports import Import, ImportItem
-from shelter.models import REASONS, file_under_names, refusal
+from shelter.models import REASONS, Photo, file_under_names, refusal
 from shelter.tasks import hint_imports
-from shelter.uploads import Outcome, Receipt, find_into, receipt_of, upload_into
+from shelter.uploads import Outcome, Receipt, know_into, receipt_of, upload_into
 
 RECEIPTS_A_PAGE = 100
 DOGS_A_PAGE = 50
@@ -53,10 +53,12 @@ def upload_check(request):
     form = KnownFileForm(request.POST)
     if not form.is_valid():
         return JsonResponse({"code": "invalid", "errors": form.errors}, status=400)
-    batch = Import.objects.upload_of(request.user, form.cleaned_data["batch"])
-    receipt = find_into(batch, form.cleaned_data["sha256"], form.cleaned_data["name"])
-    if receipt is None:
+    sha256, name = form.cleaned_data["sha256"], form.cleaned_data["name"]
+    photo = Photo.objects.with_content(sha256).select_related("animal").first()
+    if photo is None:
         return HttpResponse(status=204)
+    batch = Import.objects.upload_of(request.user, form.cleaned_data["batch"])
+    receipt = know_into(batch, photo, name)
     return _with_address(render(request, "shelter/_receipts.html", {"receipts": [receipt]}), batch)
 
 
@@ -69,7 +71,7 @@ def _with_address(response, batch: Import):
 @require_http_methods(["GET", "POST"])
 def import_list(request):
     """What came in at once; and where archives are sent, whole or, by the script, announced first."""
-    form = ArchiveForm(request.POST or None, request.FILES or None)
+    form = ArchiveForm(request.POST, request.FILES) if request.method == "POST" else ArchiveForm()
     if request.method == "POST" and form.is_valid():
         batch = Import.objects.receive(
             request.user, form.cleaned_data["name"], form.cleaned_data["size"], form.cleaned_data["stamp"]

@@ -345,7 +345,7 @@ def test_every_receipt_says_what_became_of_the_file(anne, classifier):
 
 @pytest.mark.slow
 def test_it_takes_thirteen_thousand_files_in_one_import(anne, settings):
-    """Mostly small refusals, so that the rows, not the pictures, are what is measured."""
+    """Mostly small refusals, so that the rows, not the pictures, are what takes the time."""
     files = {f"{n % 700}/{n}.jpg": b"x%d" % n for n in range(12_990)} | {f"Rex/{n}.jpg": jpeg(n) for n in range(10)}
     batch = received(anne, zipped(files))
     while run_imports():
