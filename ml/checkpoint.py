@@ -80,7 +80,7 @@ def _verified(folder: Path) -> Checkpoint:
     if not set(REQUIRED_PARTS) <= set(info.get("files", {})) <= set(HASHED_PARTS) or info["version"] != _version_of(
         info["files"]
     ):
-        raise BadCheckpoint(f"Expected info.json of {folder} to list {', '.join(REQUIRED_PARTS)} and their version.")
+        raise BadCheckpoint(f"Expected info.json of {folder} to list {', '.join(HASHED_PARTS)} and their version.")
     steps = tuple(info.get("steps", ()))
     if info["preprocessing"] != (expected := preprocessing_id(steps)):
         raise BadCheckpoint(f"Expected preprocessing {expected}. Received: {info['preprocessing']} in {folder}.")

@@ -154,6 +154,7 @@ def write_checkpoint(
     temperature: float = 1.0,
     thresholds=None,
     image_size: int = 32,
+    familiarity=None,
     **info,
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,6 +162,8 @@ def write_checkpoint(
     write_labels(folder, labels)
     write_json(folder / "calibration.json", {"temperature": temperature})
     write_json(folder / "decision.json", {"thresholds": thresholds or {"energy": 0.0, "breed": 0.7, "group": 0.8}})
+    if familiarity:
+        familiarity.save(folder / "familiarity.npz")
     seal(folder, image_size=image_size, **info)
     return folder
 

@@ -3,17 +3,25 @@
 import json
 import lzma
 
+import numpy as np
 import pytest
 
 from ml import BadCheckpoint
 from ml.checkpoint import HASHED_PARTS, load_checkpoint
 from ml.decision import Thresholds
+from ml.familiarity import Familiarity
 from tests.ml_support import LABELS, seal, write_checkpoint
+
+FAMILIARITY = Familiarity(np.zeros(3), np.eye(3), np.full(3, 2.0), np.eye(3))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return write_checkpoint(tmp_path / "checkpoint", temperature=1.5)
+    return write_checkpoint(tmp_path / "checkpoint", temperature=1.5, familiarity=FAMILIARITY)
+
+
+def test_it_may_know_no_familiarity(tmp_path):
+    assert load_checkpoint(write_checkpoint(tmp_path)).familiarity is None
 
 
 def change_info(folder, **changes):
@@ -36,6 +44,7 @@ def test_it_loads_a_sealed_folder(folder):
 
     assert checkpoint.labels == tuple(LABELS)
     assert checkpoint.temperature == 1.5
+    assert checkpoint.familiarity(np.eye(3)[:1])[0] == pytest.approx(0.5)  # 1 / 2 of all dogs, 0 of its breed
     assert checkpoint.thresholds == Thresholds(energy=0.0, breed=0.7, group=0.8)
     assert (checkpoint.name, checkpoint.image_size, checkpoint.created) == ("made", 32, "2026-01-01")
     assert checkpoint.version == json.loads((folder / "info.json").read_text())["version"]
