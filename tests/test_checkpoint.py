@@ -142,7 +142,9 @@ def test_it_gets_another_version_with_another_part(folder, name):
 
 
 def test_it_keeps_its_version_where_nothing_that_answers_has_changed(folder, tmp_path):
-    other = write_checkpoint(tmp_path / "other", temperature=1.5, name="another name", created="2027-01-01")
+    other = write_checkpoint(
+        tmp_path / "other", temperature=1.5, familiarity=FAMILIARITY, name="another name", created="2027-01-01"
+    )
     (other / "card.md").write_text("for people")
 
     assert load_checkpoint(other).version == load_checkpoint(folder).version
