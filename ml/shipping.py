@@ -44,6 +44,15 @@ class Origin:
     training_seconds: float
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What the exported file says of one split: (N, C) logits and (N, D) features, beside the (N,) true labels."""
+
+    logits: np.ndarray
+    features: np.ndarray
+    truth: np.ndarray
+
+
 def ship(
     model: keras.Model, dataset: Dataset, labels: list[Label], folder: Path, origin: Origin, say: Callable[[str], None]
 ) -> dict:
@@ -53,42 +62,17 @@ def ship(
     Raises `MLError` where the exported file is not the same function as the network.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    size, steps = origin.image_size, origin.steps
-    shipped = fold_batch_norm(model, size)
-    round_weights(shipped, MANTISSA_BITS)
-    save_as_float16(shipped, folder / "model.keras")
-    export_compressed(shipped, size, folder / "model.tflite.xz")
-    session = SessionPool(folder / "model.tflite.xz")
-    some = dataset.part("val")[:: max(1, len(dataset.part("val")) // 40)]
-    difference = parity(shipped, session, centre_images(dataset, some, size, steps))
-    if not difference <= PARITY_LIMIT:
-        raise MLError(f"Expected an export equal to {PARITY_LIMIT} to the network. Received: {difference:.1e}.")
-    say(f"exported; largest difference of a probability to Keras {difference:.1e}")
-
-    answers = {split: session.answer_all(_images(dataset, split, size, steps)) for split in SPLITS}
-    truth = {split: dataset.label_index(dataset.part(split)) for split in SPLITS}
-    logits = {split: answer["logits"] for split, answer in answers.items()}
-    features = {split: answer["embedding"] for split, answer in answers.items()}
-    temperature = fit_temperature(logits["val"], truth["val"])
-    probs = softmax(logits["val"], temperature)
-    familiarity = fit_familiarity(features["train"], truth["train"])
-    trials = leave_breeds_out(*(values[split] for split in SPLITS for values in (features, truth)))
+    session = _export(model, dataset, folder, origin, say)
+    answers = {split: _answer_all(session, dataset, split, origin) for split in SPLITS}
+    trials = leave_breeds_out(*(part for split in SPLITS for part in (answers[split].features, answers[split].truth)))
     unfamiliar = choose_familiarity([on_val for on_val, _ in trials])
-    thresholds = choose_thresholds(
-        probs, energy_of(logits["val"]), truth["val"], labels,
-        familiarity=familiarity(features["val"]), unfamiliar=unfamiliar,
-    )  # fmt: skip
-    thresholds = replace(thresholds, agreement=choose_agreement(probs, truth["val"]))
-    familiarity.save(folder / "familiarity.npz")
-    write_labels(folder, labels)
-    write_json(folder / "calibration.json", {"temperature": temperature, "fitted_on": "val"})
-    write_json(folder / "decision.json", {"thresholds": asdict(thresholds), "chosen_on": "val"})
+    _write_choices(folder, answers, labels, unfamiliar)
     seal_checkpoint(
         folder,
         name=origin.name,
         backbone=origin.backbone,
-        image_size=size,
-        steps=steps,
+        image_size=origin.image_size,
+        steps=origin.steps,
         created=datetime.now(UTC).date().isoformat(),
         git_commit=origin.git_commit,
         dataset_manifest=dataset.manifest_hash,
@@ -98,13 +82,9 @@ def ship(
     classifier = Classifier(load_checkpoint(folder))
     figures = {}
     for split in ("val", "test"):
-        decisions = [classifier.decide(*row) for row in zip(logits[split], features[split], strict=True)]
-        figures[split] = measure(logits[split], truth[split], temperature)
-        figures[split]["decisions"] = measure_decisions(decisions, truth[split], labels)
-        figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split, unfamiliar)
         own = np.array([is_reviewed(item) for item in dataset.part(split)])
-        if own.any():
-            figures[split]["reviewed"] = measure(logits[split][own], truth[split][own], temperature)
+        figures[split] = _measure(classifier, answers[split], own)
+        figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split, unfamiliar)
         figures[split]["training_seconds"] = round(origin.training_seconds, 1)
         write_json(folder / f"metrics-{split}.json", figures[split])
     write_card(
@@ -115,9 +95,60 @@ def ship(
         counts={split: len(dataset.part(split)) for split in SPLITS},
         manifest=dataset.manifest_hash,
         figures=figures["test"],
-        worst=worst_labels(logits["test"], truth["test"], dataset.labels),
+        worst=worst_labels(answers["test"].logits, answers["test"].truth, dataset.labels),
     )
     return figures["test"]
+
+
+def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, say: Callable) -> SessionPool:
+    """Write the network in both its forms, and see on some photos of val that they are one function."""
+    shipped = fold_batch_norm(model, origin.image_size)
+    round_weights(shipped, MANTISSA_BITS)
+    save_as_float16(shipped, folder / "model.keras")
+    export_compressed(shipped, origin.image_size, folder / "model.tflite.xz")
+    session = SessionPool(folder / "model.tflite.xz")
+    some = dataset.part("val")[:: max(1, len(dataset.part("val")) // 40)]
+    difference = parity(shipped, session, centre_images(dataset, some, origin.image_size, origin.steps))
+    if not difference <= PARITY_LIMIT:
+        raise MLError(f"Expected an export equal to {PARITY_LIMIT} to the network. Received: {difference:.1e}.")
+    say(f"exported; largest difference of a probability to Keras {difference:.1e}")
+    return session
+
+
+def _answer_all(session: SessionPool, dataset: Dataset, split: str, origin: Origin) -> Answers:
+    items = dataset.part(split)
+    parts = (items[start : start + 64] for start in range(0, len(items), 64))
+    found = session.answer_all(
+        image for part in parts for image in centre_images(dataset, part, origin.image_size, origin.steps)
+    )
+    return Answers(found["logits"], found["embedding"], dataset.label_index(items))
+
+
+def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label], unfamiliar: float) -> None:
+    """Everything but the network that decides an answer: labels, temperature, thresholds, familiarity."""
+    train, val = answers["train"], answers["val"]
+    temperature = fit_temperature(val.logits, val.truth)
+    probs, familiarity = softmax(val.logits, temperature), fit_familiarity(train.features, train.truth)
+    thresholds = choose_thresholds(
+        probs, energy_of(val.logits), val.truth, labels,
+        familiarity=familiarity(val.features), unfamiliar=unfamiliar,
+    )  # fmt: skip
+    thresholds = replace(thresholds, agreement=choose_agreement(probs, val.truth))
+    familiarity.save(folder / "familiarity.npz")
+    write_labels(folder, labels)
+    write_json(folder / "calibration.json", {"temperature": temperature, "fitted_on": "val"})
+    write_json(folder / "decision.json", {"thresholds": asdict(thresholds), "chosen_on": "val"})
+
+
+def _measure(classifier: Classifier, answers: Answers, own: np.ndarray) -> dict:
+    """Figures on all photos, and under `reviewed` on the shelter's `own` (N,) bool."""
+    logits, truth, checkpoint = answers.logits, answers.truth, classifier.checkpoint
+    decisions = [classifier.decide(*row) for row in zip(logits, answers.features, strict=True)]
+    figures = measure(logits, truth, checkpoint.temperature)
+    figures["decisions"] = measure_decisions(decisions, truth, checkpoint.labels)
+    if own.any():
+        figures["reviewed"] = measure(logits[own], truth[own], checkpoint.temperature)
+    return figures
 
 
 def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) -> dict:
@@ -129,9 +160,3 @@ def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) 
     ]
     n = sum(count for _, count in called)
     return {"n": n, "called_breed": round(sum(share * count for share, count in called) / n, 4) if n else None}
-
-
-def _images(dataset: Dataset, split: str, image_size: int, steps: tuple[str, ...]):
-    items = dataset.part(split)
-    for start in range(0, len(items), 64):
-        yield from centre_images(dataset, items[start : start + 64], image_size, steps)

@@ -77,9 +77,7 @@ def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.2, breed_
     if not trials:
         return 0.0
     for share in np.linspace(0, 0.5, 51):
-        called = []
-        for trial in trials:
-            called.append(trial.called_breed(*trial.thresholds(share, breed_precision)))
+        called = [trial.called_breed(*trial.thresholds(share, breed_precision)) for trial in trials]
         if np.mean(called) <= called_breed:
             return float(share)
     return 0.5
