@@ -214,8 +214,8 @@ def _without_part(folder: Path) -> None:
 
 
 def _truncated(folder: Path) -> None:
-    network = (folder / "model.tflite").read_bytes()
-    (folder / "model.tflite").write_bytes(network[: len(network) // 2])
+    network = (folder / "model.tflite.xz").read_bytes()
+    (folder / "model.tflite.xz").write_bytes(network[: len(network) // 2])
 
 
 def _sealed_though_truncated(folder: Path) -> None:
