@@ -239,12 +239,12 @@ def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: 
     images, label_index = centre_images(dataset, val, config.image_size), dataset.label_index(val)
     after = tuned.get_weights()
     best_loss, best_share = np.inf, 1.0
-    for share in (0.2, 0.4, 0.6, 0.8, 1.0):
+    for share in (0.25, 0.5, 0.75, 1.0):
         tuned.set_weights(_mixed(after, before, share))
         logits = _exported_logits(tuned, images, place)
         loss = log_loss(softmax(logits, fit_temperature(logits, label_index)), label_index)
         top1 = (logits.argmax(axis=1) == label_index).mean()
-        place.say(f"{share:.1f} of the tuned weights: val top-1 {top1:.4f}, loss {loss:.4f}")
+        place.say(f"{share:.0%} of the tuned weights: val top-1 {top1:.4f}, loss {loss:.4f}")
         if loss < best_loss:
             best_loss, best_share = loss, share
     tuned.set_weights(_mixed(after, before, best_share))
