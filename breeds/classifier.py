@@ -21,6 +21,7 @@ __all__ = [
     "inspect_image",
     "load_classifier",
     "register_checkpoint",
+    "shrink_image",
 ]
 
 
@@ -72,3 +73,10 @@ def inspect_image(image_bytes: bytes):
     from ml.imagefile import inspect_image
 
     return inspect_image(image_bytes)
+
+
+def shrink_image(image_bytes: bytes, side: int) -> bytes:
+    """A JPEG of at most `side` pixels a side. Raises `UnreadableImage`."""
+    from ml.preprocessing import decode_image, render_preview
+
+    return render_preview(decode_image(image_bytes, side), side)

@@ -1,8 +1,12 @@
 from django import forms
 from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-from breeds.models import BreedGroup, Decision
-from shelter.models import Animal, Photo
+from breeds import words
+from shelter.animals import Animal, clean_microchip
+from shelter.models import Photo
 
 
 class ManyFilesInput(forms.ClearableFileInput):
@@ -32,37 +36,77 @@ class UploadForm(forms.Form):
         }
 
 
-class AnimalNameForm(forms.Form):
-    name = forms.CharField(max_length=100, required=False, strip=True)
+class FilingForm(forms.Form):
+    """Photos, and the dog they show: one by its name or by “name (number)”, a new one, or with `out` none."""
 
-    def file(self, photo: Photo) -> None:
-        """File the photo under the animal of this name, a new one if need be; an empty name takes it out."""
-        name = self.cleaned_data["name"]
-        photo.animal = None
-        if name:
-            photo.animal = Animal.objects.filter(name__iexact=name).first() or Animal.objects.create(name=name)
-        photo.save(update_fields=["animal"])
+    photos = forms.ModelMultipleChoiceField(Photo.objects.all(), error_messages={"required": _("Choose a photo.")})
+    name = forms.CharField(max_length=120, required=False, strip=True)
+    out = forms.BooleanField(required=False)
+    animal = None
+
+    def clean(self):
+        values = super().clean()
+        if not values.get("out"):
+            if not words.fold(values.get("name", "")):
+                raise forms.ValidationError(_("Give the name of the dog."))
+            self.animal = Animal.objects.called(values["name"])
+        return values
+
+    def file(self) -> Animal | None:
+        with transaction.atomic():
+            if self.animal is None and not self.cleaned_data["out"]:
+                self.animal = Animal.objects.create(name=self.cleaned_data["name"][:100])
+            self.cleaned_data["photos"].file_under(self.animal)
+        return self.animal
 
 
-class PhotoFilterForm(forms.Form):
-    """The filters of the list; a value that means nothing is as good as none."""
+class DateInput(forms.DateInput):
+    """The browser's own calendar, which wants ISO dates in every language."""
 
-    breed = forms.CharField(required=False)
-    group = forms.ChoiceField(required=False, choices=BreedGroup.choices)
-    decision = forms.ChoiceField(required=False, choices=Decision.choices)
-    status = forms.ChoiceField(required=False, choices=Photo.Status.choices)
-    q = forms.CharField(required=False, max_length=100)
+    input_type = "date"
 
-    @property
-    def values(self) -> dict[str, str]:
-        self.full_clean()
-        return {name: self.cleaned_data.get(name, "") for name in self.fields}
+    def __init__(self, attrs=None):
+        super().__init__(attrs, format="%Y-%m-%d")
 
-    def apply(self, photos):
-        values = self.values
-        for name in ("group", "decision", "status"):
-            if values[name]:
-                photos = photos.filter(**{name: values[name]})
-        if values["breed"]:
-            photos = photos.filter(breed__slug=values["breed"])
-        return photos.search(values["q"])
+
+class AnimalForm(forms.ModelForm):
+    microchip = forms.CharField(
+        label=_("Microchip"), required=False, max_length=40, help_text=_("15 digits; spaces do no harm."),
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
+    )  # fmt: skip
+
+    class Meta:
+        model = Animal
+        fields = ["name", "status", "sex", "born_on", "born_about", "arrived_on", "microchip", "notes"]
+        labels = {
+            "name": _("Name"),
+            "status": _("Status"),
+            "sex": _("Sex"),
+            "born_on": _("Born on"),
+            "born_about": _("This date is a guess"),
+            "arrived_on": _("Arrived on"),
+            "notes": _("Notes"),
+        }
+        help_texts = {
+            "born_on": _("If only the age is known, take a date that fits and tick the box below."),
+            "notes": _("What helps to recognise the dog or to find it a home. Everybody who may log in reads this."),
+        }
+        widgets = {
+            "name": forms.TextInput(attrs={"autocomplete": "off"}),
+            "born_on": DateInput(),
+            "arrived_on": DateInput(),
+            "notes": forms.Textarea(attrs={"rows": 4}),
+        }
+
+    def clean_microchip(self):
+        return clean_microchip(self.cleaned_data["microchip"])
+
+    def clean(self):
+        values = super().clean()
+        born, arrived, today = values.get("born_on"), values.get("arrived_on"), timezone.localdate()
+        for name, day in (("born_on", born), ("arrived_on", arrived)):
+            if day and day > today:
+                self.add_error(name, _("This date is in the future."))
+        if born and arrived and born > arrived and not values.get("born_about"):
+            self.add_error("arrived_on", _("This is before the dog was born. If the birth is a guess, tick its box."))
+        return values

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
+from django.core.files.base import ContentFile
 from django.db import models, transaction
-from django.db.models import Count, Q
+from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -15,43 +17,31 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
+from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction
 from breeds.tasks import hint
-
-
-class Animal(models.Model):
-    class Status(models.TextChoices):
-        PRESENT = "present", _("at the shelter")
-        ADOPTED = "adopted", _("adopted")
-        GONE = "gone", _("gone otherwise")
-
-    name = models.CharField(_("name"), max_length=100, db_index=True)
-    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PRESENT)
-    notes = models.TextField(_("notes"), blank=True)
-    created_at = models.DateTimeField(_("created"), default=timezone.now)
-
-    class Meta:
-        verbose_name = _("animal")
-        ordering = ["name"]
-
-    def __str__(self):
-        return self.name
+from shelter.animals import Animal
 
 
 class PhotoQuerySet(models.QuerySet):
-    def search(self, text: str) -> "PhotoQuerySet":
-        """By breed (label, French or English name, synonym), group or dog's name."""
-        words_of = text.strip().lower()
-        if not words_of:
-            return self
-        breeds = [breed.pk for breed in Breed.objects.all() if words.matches(breed, words_of)]
-        groups = [value for value, label in BreedGroup.choices if words.fold(words_of) in words.fold(label)]
-        return self.filter(Q(breed__in=breeds) | Q(group__in=groups) | Q(animal__name__icontains=words_of))
+    def search(self, text: str, breeds: list[Breed] | None = None) -> "PhotoQuerySet":
+        """Each word in the breed (label, French or English name, synonym), in the group or in the dog's name."""
+        found = self
+        breeds = list(Breed.objects.all()) if breeds is None and words.fold(text) else breeds
+        for word in words.fold(text).split():
+            found = found.filter(
+                Q(breed__in=[breed.pk for breed in breeds if words.matches(breed, word)])
+                | Q(group__in=[group for group in BreedGroup if words.group_matches(group, word)])
+                | Q(animal__in=Animal.objects.search(word).values("pk"))
+            )
+        return found
 
-    def counts_by(self, field: str) -> list[dict]:
-        """[{field: value, "count": n}], the most frequent first, without empty values."""
-        counted = self.order_by().exclude(**{f"{field}__isnull": True}).values(field).annotate(count=Count("pk"))
-        return sorted((row for row in counted if row[field] != ""), key=lambda row: -row["count"])
+    def file_under(self, animal: Animal | None) -> int:
+        """File these photos under a dog, or under none; each leaves the dog it was filed under. Returns how many."""
+        with transaction.atomic():
+            moved = list(self.exclude(animal=animal).values_list("pk", flat=True))
+            Animal.objects.filter(main_photo__in=moved).update(main_photo=None)
+            return self.model.objects.filter(pk__in=moved).update(animal=animal, position=0, updated_at=timezone.now())
 
 
 class Photo(models.Model):
@@ -73,6 +63,7 @@ class Photo(models.Model):
     animal = models.ForeignKey(
         Animal, models.SET_NULL, null=True, blank=True, related_name="photos", verbose_name=_("animal")
     )
+    position = models.IntegerField(_("place among the photos of its animal"), default=0, editable=False)
     image = models.FileField(_("original"), max_length=200, editable=False)
     preview = models.FileField(_("preview"), max_length=200, blank=True, editable=False)
     original_name = models.CharField(_("file name"), max_length=255)
@@ -96,8 +87,14 @@ class Photo(models.Model):
     group = models.CharField(_("group"), max_length=50, choices=BreedGroup, blank=True)
     probability = models.FloatField(_("probability"), null=True, blank=True)
     source = models.CharField(_("source"), max_length=10, choices=Source, blank=True)
+    # What lists sort by: a column, so that it can be indexed together with the key on every database.
+    sureness = models.GeneratedField(
+        expression=Coalesce("probability", 0.0), output_field=models.FloatField(), db_persist=True
+    )
 
     objects = PhotoQuerySet.as_manager()
+
+    THUMBNAILS = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
 
     class Meta:
         verbose_name = _("photo")
@@ -108,6 +105,23 @@ class Photo(models.Model):
             models.Index(fields=["decision", "-id"], name="photos_by_decision"),
             models.Index(fields=["status", "-id"], name="photos_by_status"),
             models.Index(fields=["uploaded_by", "-id"], name="photos_by_uploader"),
+            models.Index(fields=["animal", "position", "id"], name="photos_by_animal"),
+            models.Index(fields=["sureness", "id"], name="photos_by_sureness"),
+            # All that the facets count: they are read from this index alone.
+            models.Index(
+                fields=[
+                    "status",
+                    "decision",
+                    "source",
+                    "group",
+                    "breed",
+                    "uploaded_by",
+                    "probability",
+                    "animal",
+                    "uploaded_at",
+                ],
+                name="photos_for_facets",
+            ),
         ]
 
     def __str__(self):
@@ -146,9 +160,24 @@ class Photo(models.Model):
     def delete_with_files(self) -> None:
         """The row first, its files once that is committed: never a row without a file."""
         files = [(file.storage, file.name) for file in (self.image, self.preview) if file]
+        files += [(self.preview.storage, self.thumbnail_name(side)) for side in self.THUMBNAILS.values()]
         with transaction.atomic():
             self.delete()
             transaction.on_commit(lambda: [storage.delete(name) for storage, name in files])
+
+    def thumbnail_name(self, side: int) -> str:
+        return f"thumbnails/{side}/{self.sha256[:2]}/{self.sha256}.jpg"
+
+    def open_thumbnail(self, side: int):
+        """The preview in a smaller size: made when a page first shows it, then kept. Raises `FileNotFoundError`."""
+        storage, name = self.preview.storage, self.thumbnail_name(side)
+        try:
+            return storage.open(name, "rb")
+        except FileNotFoundError:
+            with self.preview.open("rb") as file:
+                content = shrink_image(file.read(), side)
+            storage.save(name, ContentFile(content))
+            return storage.open(name, "rb")
 
     def save_preview(self, content) -> None:
         name = self.preview.storage.save(f"previews/{self.sha256[:2]}/{self.sha256}.jpg", content)
@@ -184,6 +213,37 @@ class Photo(models.Model):
             finished_at=prediction.finished_at,
             error=refusal(prediction.error_code, self.original_name) if self.status == self.Status.FAILED else "",
         )
+
+
+class SavedSearchQuerySet(models.QuerySet):
+    def keep(self, user, name: str, query: str) -> bool:
+        """Save the search, or change the one of that name; False where the user has as many as there may be."""
+        if self.filter(user=user).exclude(name=name).count() >= SavedSearch.MOST:
+            return False
+        self.update_or_create(user=user, name=name, defaults={"query": query})
+        return True
+
+
+class SavedSearch(models.Model):
+    """A search that somebody comes back to; `query` is that of the list's address."""
+
+    MOST = 30
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="saved_searches", verbose_name=_("user")
+    )
+    name = models.CharField(_("name"), max_length=80)
+    query = models.CharField(_("search"), max_length=1000)
+
+    objects = SavedSearchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("saved search")
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="one_search_per_name")]
+
+    def __str__(self):
+        return self.name
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from breeds.api import PredictView
-from shelter import views
+from shelter import animal_pages, search_pages, views
 from shelter.api import PhotoViewSet
 
 router = SimpleRouter(use_regex_path=False)
@@ -13,11 +13,22 @@ router.register("photos", PhotoViewSet)
 
 urlpatterns = [
     path("", views.upload, name="upload"),
-    path("photos/", views.photo_list, name="photo_list"),
+    path("photos/", search_pages.photo_list, name="photo_list"),
+    path("photos/export.csv", search_pages.photo_export, {"kind": "csv"}, name="photo_csv"),
+    path("photos/export.zip", search_pages.photo_export, {"kind": "zip"}, name="photo_zip"),
+    path("photos/searches/", search_pages.save_search, name="save_search"),
+    path("photos/searches/<int:pk>/delete/", search_pages.delete_search, name="delete_search"),
+    path("photos/file/", animal_pages.file_photos, name="file_photos"),
     path("photos/<int:pk>/", views.photo, name="photo"),
     path("photos/<int:pk>/answer/", views.photo_answer, name="photo_answer"),
-    path("photos/<int:pk>/animal/", views.photo_animal, name="photo_animal"),
     path("photos/<int:pk>/<str:kind>/", views.photo_file, name="photo_file"),
+    path("animals/", animal_pages.animal_list, name="animal_list"),
+    path("animals/new/", animal_pages.animal_edit, name="animal_new"),
+    path("animals/names/", animal_pages.animal_names, name="animal_names"),
+    path("animals/suggestions/", animal_pages.animal_suggestions, name="animal_suggestions"),
+    path("animals/<int:pk>/", animal_pages.animal, name="animal"),
+    path("animals/<int:pk>/edit/", animal_pages.animal_edit, name="animal_edit"),
+    path("animals/<int:pk>/photo/", animal_pages.animal_photo, name="animal_photo"),
     path("breeds/", views.breed_list, name="breed_list"),
     path("accounts/login/", auth.LoginView.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),

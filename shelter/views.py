@@ -1,19 +1,16 @@
 """The pages of staff. Each view: check, form, model, answer."""
 
 from django.contrib.auth.decorators import login_required
-from django.core.paginator import Paginator
 from django.db import connection
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
-from breeds.models import Breed, BreedGroup, ClassifierVersion, Decision
-from shelter.forms import AnimalNameForm, PhotoFilterForm, UploadForm
-from shelter.models import Animal, Photo
+from breeds.models import Breed, BreedGroup, ClassifierVersion
+from shelter.forms import UploadForm
+from shelter.models import Photo
 from shelter.uploads import Outcome, Receipt, upload_photo
-
-PHOTOS_A_PAGE = 48
 
 
 @require_GET
@@ -44,37 +41,9 @@ def upload(request):
 
 @login_required
 @require_GET
-def photo_list(request):
-    form = PhotoFilterForm(request.GET)
-    photos = form.apply(Photo.objects.select_related("breed", "animal").defer("animal__notes"))
-    breeds = Breed.objects.in_bulk()
-    return render(
-        request,
-        "shelter/photo_list.html",
-        {
-            "page_obj": Paginator(photos, PHOTOS_A_PAGE).get_page(request.GET.get("page")),
-            "breed_counts": [
-                {"breed": breeds[row["breed"]], "count": row["count"]} for row in Photo.objects.counts_by("breed")
-            ],
-            "group_counts": [
-                {"slug": row["group"], "name": BreedGroup(row["group"]).label, "count": row["count"]}
-                for row in Photo.objects.counts_by("group")
-            ],
-            "decision_counts": [
-                {"value": row["decision"], "label": Decision(row["decision"]).label, "count": row["count"]}
-                for row in Photo.objects.counts_by("decision")
-            ],
-            "filters": form.values,
-        },
-    )
-
-
-@login_required
-@require_GET
 def photo(request, pk):
     found = get_object_or_404(Photo.objects.select_related("breed", "animal", "uploaded_by"), pk=pk)
-    names = Animal.objects.values_list("name", flat=True).distinct()[:500]
-    return render(request, "shelter/photo.html", {"photo": found, "answer": found.answer, "animal_names": names})
+    return render(request, "shelter/photo.html", {"photo": found, "answer": found.answer})
 
 
 @login_required
@@ -85,31 +54,21 @@ def photo_answer(request, pk):
 
 
 @login_required
-@require_POST
-def photo_animal(request, pk):
-    found = get_object_or_404(Photo, pk=pk)
-    form = AnimalNameForm(request.POST)
-    if form.is_valid():
-        form.file(found)
-    return redirect(found)
-
-
-@login_required
 @require_GET
 def photo_file(request, pk, kind):
-    """The preview or the original, for people who are logged in; never as anything a browser would run."""
+    """The preview, a smaller one or the original, for people who are logged in; never as what a browser would run."""
     found = get_object_or_404(Photo, pk=pk)
-    file = {"preview": found.preview, "original": found.image}.get(kind)
-    if not file:
+    file = {"original": found.image}.get(kind, found.preview)
+    if not file or kind not in {"original", "preview", *Photo.THUMBNAILS}:
         raise Http404
     try:
-        stored = file.open("rb")
+        stored = found.open_thumbnail(Photo.THUMBNAILS[kind]) if kind in Photo.THUMBNAILS else file.open("rb")
     except FileNotFoundError:
         raise Http404 from None
     response = FileResponse(
         stored,
-        content_type="image/jpeg" if kind == "preview" else found.media_type,
-        filename=f"{kind}-{found.pk}.jpg" if kind == "preview" else found.original_name,
+        content_type=found.media_type if kind == "original" else "image/jpeg",
+        filename=found.original_name if kind == "original" else f"{kind}-{found.pk}.jpg",
     )
     response["Cache-Control"] = "private, max-age=86400, immutable"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"

@@ -3,6 +3,7 @@
 import pytest
 from django.urls import get_resolver, reverse
 
+from shelter.animals import Animal
 from shelter.uploads import upload_photo
 from tests.support import upload
 
@@ -13,6 +14,14 @@ PAGES = {
     "photo": (302, 200, 200),
     "photo_answer": (302, 200, 200),
     "photo_file": (302, 200, 200),
+    "photo_csv": (302, 200, 200),
+    "photo_zip": (302, 200, 200),
+    "animal_list": (302, 200, 200),
+    "animal": (302, 200, 200),
+    "animal_new": (302, 200, 200),
+    "animal_edit": (302, 200, 200),
+    "animal_names": (302, 200, 200),
+    "animal_suggestions": (302, 200, 200),
     "breed_list": (302, 200, 200),
     "password_change": (302, 200, 200),
     "password_change_done": (302, 200, 200),
@@ -23,7 +32,10 @@ PAGES = {
     "photo-list": (401, 200, 200),
     "photo-detail": (401, 200, 200),
     # these take POST alone
-    "photo_animal": (302, 405, 405),
+    "save_search": (302, 405, 405),
+    "delete_search": (302, 405, 405),
+    "file_photos": (302, 405, 405),
+    "animal_photo": (302, 405, 405),
     "logout": (405, 405, 405),
     "set_language": (302, 302, 302),
     "predict": (401, 405, 405),
@@ -40,13 +52,15 @@ PEOPLE = ["stranger", "anne", "chloe"]
 
 @pytest.fixture
 def photo(anne, breeds):
-    return upload_photo(upload(), user=anne).photo
+    return upload_photo(upload(), user=anne, animal=Animal.objects.create(name="Rex")).photo
 
 
 def address(name: str, photo) -> str:
     if name == "photo_file":
         return reverse(name, args=[photo.pk, "original"])
-    needs_photo = name in {"photo", "photo_answer", "photo_animal", "photo-detail"}
+    if name in {"animal", "animal_edit", "animal_photo"}:
+        return reverse(name, args=[photo.animal.pk])
+    needs_photo = name in {"delete_search", "photo", "photo_answer", "photo-detail"}
     return reverse(name, args=[photo.pk] if needs_photo else [])
 
 
