@@ -18,6 +18,7 @@ __all__ = [
     "UnreadableImage",
     "active_classifier",
     "active_folder",
+    "active_version",
     "inspect_image",
     "load_classifier",
     "register_checkpoint",
@@ -27,13 +28,18 @@ __all__ = [
 
 def active_classifier(num_threads: int = 1):
     """(ml.inference.Classifier, ClassifierVersion) that answers at this moment. Raises `BadCheckpoint`."""
-    version = ClassifierVersion.objects.active() or register_checkpoint(settings.BUNDLED_CLASSIFIER, bundled=True)
+    version = active_version()
     classifier = load_classifier(version.folder, num_threads)
     if classifier.checkpoint.version != version.version:
         raise BadCheckpoint(
             f"Expected version {version.version} in {version.folder}. Received: {classifier.checkpoint.version}."
         )
     return classifier, version
+
+
+def active_version() -> ClassifierVersion:
+    """The version that answers at this moment; the bundled one where none was chosen yet. Raises `BadCheckpoint`."""
+    return ClassifierVersion.objects.active() or register_checkpoint(settings.BUNDLED_CLASSIFIER, bundled=True)
 
 
 def active_folder() -> Path:

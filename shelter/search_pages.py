@@ -22,7 +22,7 @@ PHOTOS_A_PAGE = 48
 @require_GET
 def photo_list(request):
     search = PhotoSearch(request.GET)
-    photos = search.photos().select_related("breed", "animal").defer("animal__notes")
+    photos = search.shown().select_related("breed", "animal").defer("animal__notes")
     page = page_of(
         photos, search.order, PHOTOS_A_PAGE, after=request.GET.get("after", ""), before=request.GET.get("before", "")
     )
