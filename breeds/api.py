@@ -1,7 +1,9 @@
 """The API's stateless answer: bytes in, decision out, nothing stored."""
 
+from dataclasses import asdict
+
 from django.conf import settings
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 from rest_framework.parsers import MultiPartParser
@@ -9,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from breeds import classifier as classifiers
+from breeds import words
 from breeds.models import BreedGroup, Decision
 
 
@@ -22,14 +25,57 @@ class ModelSerializer(serializers.Serializer):
     version = serializers.CharField()
 
 
+class WordsSerializer(serializers.Serializer):
+    fr = serializers.CharField()
+    en = serializers.CharField()
+
+
+class ReasonSerializer(serializers.Serializer):
+    """One comparison behind a decision: `value` held against `threshold`. `code` is stable; `words` are for people.
+
+    `no_dog`: energy of the logits against the least of a dog. `breed_sure`, `breeds_close`, `breed_not_sure`,
+    `group_sure`, `group_not_sure`: probability of what `names` lists against the least for a breed or group (above 1:
+    never), with the next breed's in `runner_up`. `wild_canid_masked`: probability of the wild canids, never offered.
+    """
+
+    code = serializers.CharField()
+    value = serializers.FloatField()
+    threshold = serializers.FloatField(allow_null=True)
+    names = serializers.ListField(child=serializers.CharField())
+    runner_up = serializers.FloatField(allow_null=True)
+    words = serializers.SerializerMethodField()
+
+    @extend_schema_field(WordsSerializer)
+    def get_words(self, reason: dict) -> dict:
+        return words.in_languages(lambda: words.why([reason])[0])
+
+
+class ThresholdsSerializer(serializers.Serializer):
+    """Least `energy` (nats) of a dog, least probability of a `breed` and of a `group` that is named (above 1: never),
+    and least `agreement` (nats) of a photo with the others of the same dog. Empty for a version that was registered
+    before Flair kept them."""
+
+    energy = serializers.FloatField(required=False)
+    breed = serializers.FloatField(required=False)
+    group = serializers.FloatField(required=False)
+    agreement = serializers.FloatField(required=False)
+
+
 class PredictionAnswerSerializer(serializers.Serializer):
-    """A decision: `label` is empty unless it is `breed`, `group` unless it is `breed` or `group`."""
+    """A decision: `label` is empty unless it is `breed`, `group` unless it is `breed` or `group`.
+
+    `reasons`: why, in the order of the comparisons; `thresholds`: what they were held against; `mask`: labels that are
+    never offered, whatever their probability.
+    """
 
     decision = serializers.ChoiceField(Decision.choices)
     label = serializers.CharField(allow_blank=True)
     group = serializers.ChoiceField(BreedGroup.choices, allow_blank=True)
     probability = serializers.FloatField()
     candidates = CandidateSerializer(many=True)
+    reasons = ReasonSerializer(many=True)
+    thresholds = ThresholdsSerializer()
+    mask = serializers.ListField(child=serializers.CharField())
     model = ModelSerializer()
     milliseconds = serializers.FloatField()
 
@@ -82,6 +128,9 @@ class PredictView(APIView):
                 "group": found.group,
                 "probability": found.probability,
                 "candidates": [{"label": c.label, "probability": c.probability} for c in found.candidates],
+                "reasons": ReasonSerializer([asdict(reason) for reason in found.reasons], many=True).data,
+                "thresholds": version.thresholds,
+                "mask": version.mask,
                 "model": {"name": version.name, "version": version.version},
                 "milliseconds": round(found.milliseconds, 1),
             }

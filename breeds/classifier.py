@@ -19,6 +19,7 @@ __all__ = [
     "active_classifier",
     "active_folder",
     "active_version",
+    "fuse",
     "inspect_image",
     "load_classifier",
     "register_checkpoint",
@@ -72,6 +73,22 @@ def register_checkpoint(folder: Path, *, bundled: bool = False) -> ClassifierVer
     if active is None or (bundled and active.is_bundled and active != version):
         version.activate()
     return version
+
+
+def fuse(probs, energy, version: ClassifierVersion):
+    """`ml.fusion.Fusion` of (N, C) probabilities and (N,) energies that `version` gave to N photos of one dog.
+
+    From the row alone, whether or not the checkpoint's folder is here. Raises `ValueError` for what are no
+    probabilities of its labels.
+    """
+    from ml.decision import Label, Thresholds
+    from ml.fusion import fuse
+
+    mask = set(version.mask)
+    labels = [
+        Label(slug, group, slug in mask) for slug, group in zip(version.labels, version.label_groups, strict=True)
+    ]
+    return fuse(probs, energy, labels, Thresholds(**version.thresholds))
 
 
 def inspect_image(image_bytes: bytes):

@@ -1,8 +1,10 @@
 """Breeds, the versions of the classifier, and predictions: rows that are at once the queue and the answers."""
 
 import uuid
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
+import numpy as np
 from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import F, Q
@@ -100,6 +102,9 @@ class ClassifierVersionQuerySet(models.QuerySet):
                 "backbone": checkpoint.backbone,
                 "image_size": checkpoint.image_size,
                 "labels": [label.slug for label in checkpoint.labels],
+                "label_groups": [label.group for label in checkpoint.labels],
+                "mask": [label.slug for label in checkpoint.labels if label.wild],
+                "thresholds": asdict(checkpoint.thresholds),
                 "is_bundled": bundled,
             },
         )
@@ -107,7 +112,12 @@ class ClassifierVersionQuerySet(models.QuerySet):
 
 
 class ClassifierVersion(models.Model):
-    """One checkpoint that has answered or may answer. `version` is the hash of its files."""
+    """One checkpoint that has answered or may answer. `version` is the hash of its files.
+
+    What its decisions were made by is kept here too, so that they can be explained, and made again for several photos
+    of an animal, on machines and in times where its folder is not: `label_groups` beside `labels`, the labels of the
+    `mask`, and the `thresholds`.
+    """
 
     version = models.CharField(_("version"), max_length=64, unique=True)
     name = models.CharField(_("name"), max_length=100)
@@ -115,6 +125,9 @@ class ClassifierVersion(models.Model):
     backbone = models.CharField(_("backbone"), max_length=100)
     image_size = models.PositiveIntegerField(_("image size (pixels)"))
     labels = models.JSONField(_("labels"), default=list)
+    label_groups = models.JSONField(_("groups of the labels"), default=list)
+    mask = models.JSONField(_("labels never offered"), default=list)
+    thresholds = models.JSONField(_("thresholds"), default=dict)
     is_bundled = models.BooleanField(_("came with Flair"), default=False)
     is_active = models.BooleanField(_("active"), default=False)
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
@@ -138,7 +151,29 @@ class ClassifierVersion(models.Model):
         self.is_active = True
 
 
+def pack_floats(values: np.ndarray | None) -> bytes | None:
+    """(D,) floats -> little-endian float16, 2 bytes each; what is too large for it becomes its largest."""
+    if values is None:
+        return None
+    most = np.finfo(np.float16).max
+    return np.clip(np.asarray(values, np.float64), -most, most).astype("<f2").tobytes()
+
+
+def unpack_floats(packed: bytes | memoryview) -> np.ndarray:
+    """What `pack_floats` made -> (D,) float16."""
+    return np.frombuffer(packed, "<f2")
+
+
 class PredictionQuerySet(models.QuerySet):
+    def with_vectors(self) -> "PredictionQuerySet":
+        """Answers that can be fused and compared, with their version."""
+        done = self.filter(status=Prediction.Status.DONE, probs__isnull=False, embedding__isnull=False)
+        return done.select_related("version")
+
+    def without_vectors(self) -> "PredictionQuerySet":
+        """For pages and lists, which show neither probabilities nor embeddings."""
+        return self.defer("probs", "embedding")
+
     def claim(self, limit: int, now: datetime | None = None) -> list["Prediction"]:
         """Take up to `limit` pending rows, the most urgent first, for as long as the lease lasts.
 
@@ -179,8 +214,10 @@ class PredictionQuerySet(models.QuerySet):
 class Prediction(models.Model):
     """The answer of one classifier version to one photo, or the wish for one.
 
-    `decision`, `label`, `group`, `probability` and `candidates` ([{label, probability}], best first) are those of
-    `ml.decision.Decision`.
+    `decision`, `label`, `group`, `probability`, `candidates` ([{label, probability}], best first) and `reasons` are
+    those of `ml.decision.Decision`. What they were made from stays too, so that the photos of an animal can be fused
+    and look-alikes found without looking at a photo again: `energy`, and as `pack_floats` the calibrated `probs` of the
+    version's labels and the `embedding`.
     """
 
     class Status(models.TextChoices):
@@ -213,6 +250,10 @@ class Prediction(models.Model):
     group = models.CharField(_("group"), max_length=50, choices=BreedGroup, blank=True)
     probability = models.FloatField(_("probability"), null=True, blank=True)
     candidates = models.JSONField(_("candidates"), default=list, blank=True)
+    reasons = models.JSONField(_("reasons"), default=list, blank=True)
+    energy = models.FloatField(_("energy"), null=True, blank=True)
+    probs = models.BinaryField(_("probabilities"), null=True)
+    embedding = models.BinaryField(_("embedding"), null=True)
 
     objects = PredictionQuerySet.as_manager()
 
@@ -233,6 +274,7 @@ class Prediction(models.Model):
         indexes = [
             models.Index(fields=["-priority", "id"], condition=Q(status="pending"), name="pending_by_urgency"),
             models.Index(fields=["leased_until"], condition=Q(status="running"), name="running_by_lease"),
+            models.Index(fields=["version", "finished_at"], condition=Q(status="done"), name="answers_by_time"),
         ]
 
     def __str__(self):
@@ -244,7 +286,7 @@ class Prediction(models.Model):
         rows = type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING, lease=self.lease)
         if not rows.update(status=status, lease=None, leased_until=None, finished_at=finished_at, **fields):
             return False
-        self.refresh_from_db()
+        self.refresh_from_db(from_queryset=type(self).objects.without_vectors())
         self.photo.index_prediction(self)
         return True
 
@@ -257,7 +299,11 @@ class Prediction(models.Model):
                 label=classification.label,
                 group=classification.group,
                 probability=classification.probability,
-                candidates=[{"label": c.label, "probability": c.probability} for c in classification.candidates],
+                candidates=[asdict(candidate) for candidate in classification.candidates],
+                reasons=[asdict(reason) for reason in classification.reasons],
+                energy=classification.energy,
+                probs=pack_floats(classification.probs),
+                embedding=pack_floats(classification.embedding),
                 milliseconds=classification.milliseconds,
                 error="",
                 error_code="",

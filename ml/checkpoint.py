@@ -84,7 +84,7 @@ def _verified(folder: Path) -> Checkpoint:
     labels = tuple(Label(**label) for label in _read_json(folder, "labels.json"))
     temperature = _read_json(folder, "calibration.json")["temperature"]
     thresholds = Thresholds(**_read_json(folder, "decision.json")["thresholds"])
-    numbers = (temperature, thresholds.energy, thresholds.breed, thresholds.group)
+    numbers = (temperature, thresholds.energy, thresholds.breed, thresholds.group, thresholds.agreement)
     if not all(isinstance(number, int | float) for number in numbers) or temperature <= 0 or not labels:
         raise BadCheckpoint(f"Expected labels, a temperature above 0 and thresholds in {folder}. Received: {numbers}.")
     return Checkpoint(

@@ -1,7 +1,12 @@
 """From calibrated probabilities to an answer one may act on. Pure: numbers in, a `Decision` out.
 
 The levels, from the first that fits: `not_a_dog`, `breed` when that is sure, `group` when only that is sure,
-`unsure`. Wild canids keep their probability but are never offered as the breed of a shelter's dog.
+`unsure`. Each decision says why: which value was held against which threshold.
+
+Wild canids are masked: never offered as the breed or group of a shelter's dog. Their probability stays with them and
+is not shared out among the others, so that it counts as doubt: a photo that is 90 % dingo has at most 10 % left for
+any breed. Dividing by what remains would turn "this is no dog of a shelter" into the certainty of whichever breed came
+second. And nothing is named that is less likely than all wild canids together, however low a threshold is.
 """
 
 from collections import defaultdict
@@ -22,6 +27,18 @@ class Level(StrEnum):
     UNSURE = "unsure"
 
 
+class Because(StrEnum):
+    """The codes of reasons. Stable: they are stored, and answered by the API."""
+
+    NO_DOG = "no_dog"
+    BREED_SURE = "breed_sure"
+    BREEDS_CLOSE = "breeds_close"
+    BREED_NOT_SURE = "breed_not_sure"
+    GROUP_SURE = "group_sure"
+    GROUP_NOT_SURE = "group_not_sure"
+    WILD_CANID_MASKED = "wild_canid_masked"
+
+
 @dataclass(frozen=True)
 class Label:
     """One class of the network. `group` is an FCI-style group; `wild` marks dingo, dhole and the like."""
@@ -33,11 +50,16 @@ class Label:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """`energy`: least log-sum-exp of the logits (nats) that still is a dog; `breed`, `group`: least probability."""
+    """`energy`: least log-sum-exp of the logits (nats) that still is a dog; `breed`, `group`: least probability.
+
+    `agreement`: least `ml.fusion.agreement` (nats) of a photo with the other photos of the same dog. The default is
+    what val gave for the first bundled classifier; a checkpoint made since brings its own.
+    """
 
     energy: float
     breed: float
     group: float
+    agreement: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,10 +69,35 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """One comparison that led to a decision.
+
+    | code | `value` | `threshold` | `names` | `runner_up` |
+    |---|---|---|---|---|
+    | `no_dog` | energy of the logits | least energy of a dog | | |
+    | `breed_sure` | probability of the best breed | for a breed | that breed | that of the next breed |
+    | `breeds_close` | the same, too low; with the next breed's it would do | for a breed | both | that of the next |
+    | `breed_not_sure` | the same, too low even with the next breed's | for a breed | that breed | that of the next |
+    | `group_sure`, `group_not_sure` | probability of the best group | for a group | that group | |
+    | `wild_canid_masked` | probability of all wild canids together | | the likeliest of them | |
+
+    `threshold` is that of the checkpoint, or the probability of all wild canids together where that is higher. One
+    above 1 is never reached: val gave none that keeps the promised precision.
+    """
+
+    code: Because
+    value: float
+    threshold: float | None = None
+    names: tuple[str, ...] = ()
+    runner_up: float | None = None
+
+
+@dataclass(frozen=True)
 class Decision:
     """`label` and `group` are empty where the level does not name one; `probability` belongs to what it names.
 
     For `unsure` and `not_a_dog` it is that of the first candidate. `candidates`: best first, without wild canids.
+    `reasons`: in the order of the comparisons.
     """
 
     decision: Level
@@ -58,6 +105,7 @@ class Decision:
     group: str
     probability: float
     candidates: tuple[Candidate, ...]
+    reasons: tuple[Reason, ...] = ()
 
 
 def energy_of(logits: np.ndarray) -> np.ndarray:
@@ -87,16 +135,41 @@ def decide(
         raise ValueError(f"Expected {len(labels)} probabilities that sum to 1. Received: shape {probs.shape}, {probs}.")
     offered = [i for i in np.argsort(-probs, kind="stable") if not labels[i].wild]
     candidates = tuple(Candidate(labels[i].slug, float(probs[i])) for i in offered[:top_k])
-    best = labels[offered[0]]
+    best, probability = labels[offered[0]], float(probs[offered[0]])
+    if energy < thresholds.energy:
+        reasons = (Reason(Because.NO_DOG, float(energy), thresholds.energy),)
+        return Decision(Level.NOT_A_DOG, "", "", probability, candidates, reasons)
+    masked = float(probs[_wild(labels)].sum())
+    least = max(thresholds.breed, masked)
+    reasons = (_why_breed([Candidate(labels[i].slug, float(probs[i])) for i in offered[:2]], least),)
+    if probability >= least:
+        return Decision(Level.BREED, best.slug, best.group, probability, candidates, reasons)
     groups = group_probabilities(probs, labels)
     group = max(groups, key=groups.__getitem__)
-    if energy < thresholds.energy:
-        return Decision(Level.NOT_A_DOG, "", "", candidates[0].probability, candidates)
-    if candidates[0].probability >= thresholds.breed:
-        return Decision(Level.BREED, best.slug, best.group, candidates[0].probability, candidates)
-    if groups[group] >= thresholds.group:
-        return Decision(Level.GROUP, "", group, groups[group], candidates)
-    return Decision(Level.UNSURE, "", "", candidates[0].probability, candidates)
+    least = max(thresholds.group, masked)
+    code = Because.GROUP_SURE if groups[group] >= least else Because.GROUP_NOT_SURE
+    reasons += (Reason(code, groups[group], least, (group,)),)
+    if masked > probability:
+        likeliest = max(_wild(labels), key=probs.__getitem__)
+        reasons += (Reason(Because.WILD_CANID_MASKED, masked, names=(labels[likeliest].slug,)),)
+    if code == Because.GROUP_SURE:
+        return Decision(Level.GROUP, "", group, groups[group], candidates, reasons)
+    return Decision(Level.UNSURE, "", "", probability, candidates, reasons)
+
+
+def _why_breed(best: list[Candidate], threshold: float) -> Reason:
+    """The best breed, held against the threshold; `best` is that breed and, where there is one, the next."""
+    names, runner_up = tuple(c.label for c in best), best[1].probability if len(best) > 1 else None
+    value = best[0].probability
+    if value >= threshold:
+        return Reason(Because.BREED_SURE, value, threshold, names[:1], runner_up)
+    if runner_up is not None and value + runner_up >= threshold:
+        return Reason(Because.BREEDS_CLOSE, value, threshold, names, runner_up)
+    return Reason(Because.BREED_NOT_SURE, value, threshold, names[:1], runner_up)
+
+
+def _wild(labels: Sequence[Label]) -> list[int]:
+    return [index for index, label in enumerate(labels) if label.wild]
 
 
 def choose_thresholds(
@@ -113,16 +186,18 @@ def choose_thresholds(
 
     Groups are judged on the photos that are left when the breed is not sure.
     """
-    offered = np.where([label.wild for label in labels], 0.0, probs)
+    offered, masked = np.where([label.wild for label in labels], 0.0, probs), probs[:, _wild(labels)].sum(axis=1)
     confidence = offered.max(axis=1)
-    breed = _lowest_threshold(confidence, offered.argmax(axis=1) == label_index, breed_precision)
-    left = confidence < breed
+    may = confidence >= masked  # `decide` names nothing that is less likely than the wild canids
+    breed = _lowest_threshold(confidence[may], (offered.argmax(axis=1) == label_index)[may], breed_precision)
+    left = ~may | (confidence < breed)
     best, right = [], []
-    for row, truth in zip(probs[left], label_index[left], strict=True):
+    for row, truth, least in zip(probs[left], label_index[left], masked[left], strict=True):
         groups = group_probabilities(row, labels)
         name = max(groups, key=groups.__getitem__)
-        best.append(groups[name])
-        right.append(name == labels[truth].group)
+        if groups[name] >= least:
+            best.append(groups[name])
+            right.append(name == labels[truth].group)
     group = _lowest_threshold(np.array(best), np.array(right, bool), group_precision)
     return Thresholds(float(np.quantile(energy, 1 - dogs_accepted)), breed, group)
 

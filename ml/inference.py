@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ml import BadCheckpoint
 from ml.calibration import softmax
 from ml.checkpoint import Checkpoint, load_checkpoint
-from ml.decision import Candidate, Decision, decide, energy_of
+from ml.decision import Candidate, Decision, Reason, decide, energy_of
 from ml.preprocessing import apply_steps, decode_image, prepare_image, render_preview, to_pixels, to_square_image
 
 
@@ -36,7 +36,11 @@ class Session:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a photo looks like, by which version, and a preview of it (JPEG bytes, upright, without metadata)."""
+    """What a photo looks like, by which version, and a preview of it (JPEG bytes, upright, without metadata).
+
+    Beside the decision, what it was made from: (C,) calibrated `probs`, the `energy` of the logits, and the (D,)
+    float32 `embedding`, for fusing the photos of one animal and for finding look-alikes.
+    """
 
     decision: str
     label: str
@@ -46,6 +50,10 @@ class Classification:
     version: str
     milliseconds: float
     preview: bytes
+    reasons: tuple[Reason, ...] = ()
+    energy: float | None = None
+    probs: np.ndarray | None = field(default=None, compare=False, repr=False)
+    embedding: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 class Classifier:
@@ -84,7 +92,8 @@ class Classifier:
         start = time.perf_counter()
         image = decode_image(image_bytes, 2 * self.checkpoint.image_size)
         square = to_square_image(image, self.checkpoint.image_size)
-        logits = self.session(to_pixels(apply_steps(square, self.checkpoint.steps)))["logits"]
+        outputs = self.session(to_pixels(apply_steps(square, self.checkpoint.steps)))
+        logits = outputs["logits"]
         found = self.decide(logits, top_k)
         milliseconds = (time.perf_counter() - start) * 1000
         return Classification(
@@ -96,4 +105,8 @@ class Classifier:
             version=self.checkpoint.version,
             milliseconds=milliseconds,
             preview=render_preview(image),
+            reasons=found.reasons,
+            energy=float(energy_of(logits)),
+            probs=softmax(logits, self.checkpoint.temperature),
+            embedding=outputs["embedding"],
         )

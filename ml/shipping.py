@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ml.datasets import SPLITS, Dataset
 from ml.decision import Label, choose_thresholds, energy_of
 from ml.evaluation import measure, measure_decisions
 from ml.export import export_litert, parity
+from ml.fusion import choose_agreement
 from ml.inference import Classifier, Session
 from ml.models import fold_batch_norm, round_to_float16, save_as_float16
 
@@ -64,7 +65,9 @@ def ship(
         split: np.stack([session(image)["logits"] for image in _images(dataset, split, size, steps)]) for split in truth
     }
     temperature = fit_temperature(logits["val"], truth["val"])
-    thresholds = choose_thresholds(softmax(logits["val"], temperature), energy_of(logits["val"]), truth["val"], labels)
+    probs = softmax(logits["val"], temperature)
+    thresholds = choose_thresholds(probs, energy_of(logits["val"]), truth["val"], labels)
+    thresholds = replace(thresholds, agreement=choose_agreement(probs, truth["val"]))
     write_labels(folder, labels)
     write_json(folder / "calibration.json", {"temperature": temperature, "fitted_on": "val"})
     write_json(folder / "decision.json", {"thresholds": asdict(thresholds), "chosen_on": "val"})

@@ -10,10 +10,13 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.functional import cached_property
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
+from breeds.fusion import FusedAnswer, fuse_answers
+from breeds.models import Decision, Prediction
 
 
 class FoldedField(models.CharField):
@@ -173,6 +176,15 @@ class Animal(models.Model):
     def microchip_spaced(self) -> str:
         """250 268 500 123 456: as vets read it aloud."""
         return " ".join(self.microchip[start : start + 3] for start in range(0, len(self.microchip), 3))
+
+    @cached_property
+    def answer(self) -> FusedAnswer | None:
+        """What the classifier says of all photos together; photos in which a person saw no dog are left out.
+
+        What people decided stands beside it, in the photos (`Photo.by_person`), and is never overwritten.
+        """
+        no_dog = Q(photo__source="human", photo__decision=Decision.NOT_A_DOG)
+        return fuse_answers(Prediction.objects.with_vectors().filter(photo__animal=self).exclude(no_dog))
 
     def choose_main(self, photo_id: int) -> bool:
         """Let one of its own photos stand for it; False where the photo is not one of them (any more)."""

@@ -1,15 +1,18 @@
 """The API of photos."""
 
 import django_filters
+from django.db.models import Prefetch
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
 from rest_framework.exceptions import APIException
 from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from breeds.api import CandidateSerializer, ModelSerializer
+from breeds import lookalikes
+from breeds.api import CandidateSerializer, ModelSerializer, ReasonSerializer, ThresholdsSerializer
 from breeds.models import Prediction
 from shelter.models import Animal, Photo
 from shelter.uploads import Outcome, upload_photo
@@ -39,13 +42,16 @@ class NewestFirst(CursorPagination):
 
 class PredictionSerializer(serializers.ModelSerializer):
     candidates = CandidateSerializer(many=True)
+    reasons = ReasonSerializer(many=True)
+    thresholds = ThresholdsSerializer(source="version.thresholds", allow_null=True)
+    mask = serializers.ListField(source="version.mask", child=serializers.CharField(), allow_null=True)
     model = ModelSerializer(source="version", allow_null=True)
 
     class Meta:
         model = Prediction
         fields = [
-            "status", "decision", "label", "group", "probability", "candidates", "model", "milliseconds",
-            "error_code", "error", "finished_at",
+            "status", "decision", "label", "group", "probability", "candidates", "reasons", "thresholds", "mask",
+            "model", "milliseconds", "error_code", "error", "finished_at",
         ]  # fmt: skip
 
 
@@ -87,8 +93,35 @@ class RefusedPhoto(APIException):
     status_code = 400
 
 
+class SimilarQuerySerializer(serializers.Serializer):
+    limit = serializers.IntegerField(min_value=1, max_value=50, default=12)
+
+
+class SimilarPhotoSerializer(serializers.Serializer):
+    """`similarity`: cosine of the classifier's features, 1 for the same."""
+
+    similarity = serializers.FloatField()
+    photo = PhotoSerializer()
+
+
+class SimilarPhotosSerializer(serializers.Serializer):
+    """The nearest first, by the features of `model`, of the `searched` photos that it has answered."""
+
+    model = ModelSerializer()
+    searched = serializers.IntegerField()
+    results = SimilarPhotoSerializer(many=True)
+
+
+class NotAnswered(APIException):
+    status_code = 409
+    default_code = "not_answered"
+    default_detail = "Expected a photo that the classifier has answered. Received: one that it has not."
+
+
 class PhotoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
-    queryset = Photo.objects.select_related("breed").prefetch_related("predictions__version")
+    queryset = Photo.objects.select_related("breed").prefetch_related(
+        Prefetch("predictions", Prediction.objects.without_vectors().select_related("version"))
+    )
     serializer_class = PhotoSerializer
     filterset_class = PhotoFilter
     pagination_class = NewestFirst
@@ -110,3 +143,20 @@ class PhotoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
             raise RefusedPhoto(receipt.message, code=receipt.code)
         photo = self.get_queryset().get(pk=receipt.photo.pk)
         return Response(PhotoSerializer(photo).data, status=201 if receipt.outcome == Outcome.ACCEPTED else 200)
+
+    @extend_schema(parameters=[SimilarQuerySerializer], responses={200: SimilarPhotosSerializer})
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def similar(self, request, pk):
+        """The photos that look most like this one: candidates for the same dog. 409 while it has no answer."""
+        query = SimilarQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        photo = self.get_object()
+        found = lookalikes.photos_like(photo.pk, query.validated_data["limit"])
+        if found is None:
+            raise NotAnswered
+        photos = self.get_queryset().in_bulk([lookalike.photo for lookalike in found.lookalikes])
+        results = [
+            {"similarity": similarity, "photo": photos[pk]} for pk, similarity in found.lookalikes if pk in photos
+        ]
+        answer = {"model": found.version, "searched": found.searched, "results": results}
+        return Response(SimilarPhotosSerializer(answer).data)

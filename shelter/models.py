@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
@@ -202,7 +202,7 @@ class Photo(models.Model):
     @cached_property
     def answer(self) -> "Answer":
         """The newest prediction in words."""
-        prediction = self.predictions.select_related("version").order_by("-pk").first()
+        prediction = self.predictions.without_vectors().select_related("version").order_by("-pk").first()
         if prediction is None:
             return Answer(self.words, [], "", "", None, "")
         breeds = Breed.objects.in_bulk([c["label"] for c in prediction.candidates[:3]], field_name="slug")
@@ -216,6 +216,7 @@ class Photo(models.Model):
             version=prediction.version.version if prediction.version else "",
             finished_at=prediction.finished_at,
             error=refusal(prediction.error_code, self.original_name) if self.status == self.Status.FAILED else "",
+            why=words.why(prediction.reasons),
         )
 
 
@@ -268,6 +269,7 @@ class Answer:
     version: str
     finished_at: datetime | None
     error: str
+    why: list[str] = field(default_factory=list)
 
 
 def refusal(reason: str, name: str) -> str:

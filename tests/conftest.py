@@ -3,6 +3,7 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from breeds import classifier as classifiers
+from breeds import lookalikes
 from breeds.models import Breed
 from shelter.models import ApiToken
 from tests.support import FakeClassifier
@@ -69,6 +70,12 @@ def stored_files():
         return names.union(*(below(f"{folder}/{name}".lstrip("/")) for name in folders))
 
     return below
+
+
+@pytest.fixture(autouse=True)
+def features_of_this_test():
+    """Rows of one test have the ids of rows of another."""
+    lookalikes.features_of.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image, ImageDraw
 
 from breeds.models import ClassifierVersion
-from ml.decision import Candidate
+from ml.decision import Because, Candidate, Label, Reason, Thresholds
 from ml.imagefile import inspect_image
 from ml.inference import Classification
 
@@ -66,6 +66,10 @@ class FakeClassifier:
             version=version,
             milliseconds=7.0,
             preview=jpeg(1),
+            reasons=(Reason(Because.BREED_SURE, probability, 0.7, (label,), 0.05),),
+            energy=9.0,
+            probs=np.array([probability, 1 - probability, 0.0]),
+            embedding=np.array([1.0, 2.0, 3.0], np.float32),
         )
         self.errors: dict[bytes, Exception] = {}
         self.seen: list[bytes] = []
@@ -84,6 +88,11 @@ class FakeClassifier:
             folder=SimpleNamespace(resolve=lambda: "nowhere"),
             backbone="none",
             image_size=224,
-            labels=[SimpleNamespace(slug="beagle"), SimpleNamespace(slug="basset")],
+            labels=[
+                Label("beagle", "scenthounds"),
+                Label("basset", "scenthounds"),
+                Label("dingo", "wild_canids", wild=True),
+            ],
+            thresholds=Thresholds(energy=2.0, breed=0.7, group=0.8),
         )
         return ClassifierVersion.objects.register(checkpoint)

@@ -5,6 +5,7 @@ import pytest
 from django.utils import timezone
 
 from breeds import classifier as classifiers
+from breeds.models import ClassifierVersion
 from breeds.tasks import classify_photos
 from shelter.models import Animal, ApiToken, Photo
 from tests.support import jpeg, upload
@@ -31,6 +32,41 @@ def test_it_gives_the_answer_once_it_is_there(api, classifier):
     assert (answer["status"], answer["decision"], answer["breed"]) == ("done", "breed", "beagle")
     assert answer["prediction"]["candidates"][0] == {"label": "beagle", "probability": 0.9}
     assert answer["prediction"]["model"]["version"] == "fake-1"
+
+
+REASON = {
+    "code": "breed_sure",
+    "value": 0.9,
+    "threshold": 0.7,
+    "names": ["beagle"],
+    "runner_up": 0.05,
+    "words": {
+        "fr": "«\u00a0beagle\u00a0» atteint 90,0\u00a0%. Flair nomme une race à partir de 70,0\u00a0%.",
+        "en": "“beagle” reaches 90.0%. Flair names a breed from 70.0%.",
+    },
+}
+THRESHOLDS = {"energy": 2.0, "breed": 0.7, "group": 0.8, "agreement": 0.0}
+
+
+def test_it_says_why_in_both_languages(api, classifier):
+    answer = api("post", "/predict/", {"image": upload()}, scopes=["read"]).json()
+    assert (answer["reasons"], answer["thresholds"], answer["mask"]) == ([REASON], THRESHOLDS, ["dingo"])
+    photo = api("post", "/photos/", {"image": upload()}).json()
+    classify_photos()
+    stored = api("get", f"/photos/{photo['id']}/").json()["prediction"]
+    assert (stored["reasons"], stored["thresholds"], stored["mask"]) == ([REASON], THRESHOLDS, ["dingo"])
+
+
+def test_it_has_no_reasons_before_the_answer_nor_thresholds_that_were_not_kept(api, classifier):
+    photo = api("post", "/photos/", {"image": upload()}).json()
+    assert (photo["prediction"]["reasons"], photo["prediction"]["thresholds"], photo["prediction"]["mask"]) == (
+        [],
+        None,
+        None,
+    )
+    classify_photos()
+    ClassifierVersion.objects.update(thresholds={})
+    assert api("get", f"/photos/{photo['id']}/").json()["prediction"]["thresholds"] == {}
 
 
 def test_it_files_a_photo_under_an_animal(api):

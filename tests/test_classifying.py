@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from django.urls import reverse
 from django.utils import timezone
 
 from breeds import classifier as classifiers
-from breeds.models import Breed, Prediction
+from breeds.models import Breed, Prediction, unpack_floats
 from breeds.tasks import classify_photos, sweep
 from shelter.models import Photo
 from shelter.uploads import upload_photo
@@ -87,6 +88,23 @@ def test_it_writes_the_answer_into_the_index_of_the_photo(photos, classifier):
     assert (photo.breed.slug, photo.group, photo.decision, photo.source) == ("beagle", "scenthounds", "breed", "model")
     assert photo.predictions.get().version.version == "fake-1"
     assert photo.preview.open().read() == classifier.answer.preview
+
+
+def test_it_keeps_what_the_answer_was_made_from(photos, classifier):
+    classify_photos()
+    prediction = photos[0].predictions.get()
+    assert prediction.energy == 9.0
+    np.testing.assert_allclose(unpack_floats(prediction.probs), [0.9, 0.1, 0], rtol=1e-3)
+    np.testing.assert_allclose(unpack_floats(prediction.embedding), [1, 2, 3])
+    assert [reason["code"] for reason in prediction.reasons] == ["breed_sure"]
+
+
+def test_it_says_why_under_the_answer_until_a_person_decides(photos, classifier, staff):
+    classify_photos()
+    url = reverse("photo", args=[photos[0].pk])
+    assert "Flair nomme une race à partir de 70,0" in staff.get(url).content.decode()
+    Photo.objects.filter(pk=photos[0].pk).update(source=Photo.Source.HUMAN)
+    assert "Flair nomme une race" not in staff.get(url).content.decode()
 
 
 def test_it_never_overwrites_what_a_person_decided(photos, classifier):

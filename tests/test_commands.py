@@ -67,6 +67,15 @@ def test_it_says_an_answer_in_words_without_json(network, tmp_path):
     ]
 
 
+def test_it_says_why_when_asked_to(network, tmp_path):
+    (tmp_path / "rex.jpg").write_bytes(jpeg())
+    assert run("classify", "--why", str(tmp_path))[1:] == [
+        "    «\u00a0beagle\u00a0» atteint 90,0\u00a0%. Flair nomme une race à partir de 70,0\u00a0%."
+    ]
+    reasons = json.loads(run("classify", "--why", "--json", str(tmp_path))[0])["reasons"]
+    assert reasons == [{"code": "breed_sure", "value": 0.9, "threshold": 0.7, "names": ["beagle"], "runner_up": 0.05}]
+
+
 def test_it_refuses_to_activate_a_folder_that_is_no_checkpoint(db, tmp_path):
     with pytest.raises(CommandError, match=r"info\.json"):
         run("activate", str(tmp_path))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ml import BadCheckpoint, UnreadableImage
 from ml.calibration import softmax
+from ml.decision import energy_of
 from ml.inference import Classifier, Session
 from ml.preprocessing import prepare_image
 from tests.ml_support import (
@@ -55,6 +56,16 @@ def test_it_answers_with_the_bundled_classifier(bundled, photos):
     assert all(0 <= probability <= 1 for probability in probabilities)
     assert {candidate.label for candidate in found.candidates} <= {label.slug for label in bundled.checkpoint.labels}
     assert found.milliseconds > 0
+
+
+def test_it_says_what_its_decision_was_made_from(bundled, photos):
+    found = bundled.classify(photos[0])
+
+    logits = bundled.logits(photos[0])
+    np.testing.assert_allclose(found.probs, softmax(logits, bundled.checkpoint.temperature), rtol=1e-5)
+    assert found.energy == pytest.approx(float(energy_of(logits)), rel=1e-5)
+    assert found.embedding.shape == (1280,)
+    assert found.reasons == bundled.decide(logits).reasons != ()
 
 
 def test_it_gives_every_label_of_the_bundled_classifier_a_probability(bundled, photos):

@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
@@ -17,6 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
         parser.add_argument("--json", action="store_true", help="one JSON object per file")
         parser.add_argument("--top", type=int, default=5, metavar="K", help="number of candidates (default 5)")
+        parser.add_argument("--why", action="store_true", help="say the reasons of each decision as well")
         parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: the active classifier)")
 
     def handle(self, *, paths, top, checkpoint, **options):
@@ -26,6 +28,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         for path in files_below(paths):
             answer = self._answer(path, classifier, top)
+            if not options["why"]:
+                answer.pop("reasons", None)
             self.stdout.write(json.dumps(answer, ensure_ascii=False) if options["json"] else in_words(answer))
 
     def _answer(self, path: Path, classifier, top: int) -> dict:
@@ -41,6 +45,7 @@ class Command(BaseCommand):
             "group": found.group,
             "probability": round(found.probability, 6),
             "candidates": [{"label": c.label, "probability": round(c.probability, 6)} for c in found.candidates],
+            "reasons": [asdict(reason) for reason in found.reasons],
             "model": {"name": classifier.checkpoint.name, "version": classifier.checkpoint.version},
             "milliseconds": round(found.milliseconds, 1),
         }
@@ -60,4 +65,5 @@ def in_words(answer: dict) -> str:
         return f"{answer['path']}: {answer['error']}"
     named = answer["label"] or (BreedGroup(answer["group"]).label if answer["group"] else "")
     best = ", ".join(f"{c['label']} {words.percent(c['probability'])}" for c in answer["candidates"][:3])
-    return f"{answer['path']}: {answer['decision']} {named} ({best})".replace("  ", " ")
+    line = f"{answer['path']}: {answer['decision']} {named} ({best})".replace("  ", " ")
+    return "\n".join([line, *(f"    {sentence}" for sentence in words.why(answer.get("reasons", [])))])

@@ -1,0 +1,72 @@
+"""The reasons of a decision as people read them."""
+
+from dataclasses import asdict
+
+import pytest
+from django.utils.translation import override
+
+from breeds import words
+from ml.decision import NEVER, Because, Reason
+
+NBSP = "\u00a0"
+
+SAID = {
+    Reason(Because.NO_DOG, 1.2, 2.0): (
+        "Rien sur cette photo ne ressemble à un chien.",
+        "Nothing in this photo looks like a dog.",
+    ),
+    Reason(Because.BREED_SURE, 0.912, 0.7762, ("brittany_spaniel",), 0.05): (
+        "« épagneul breton » atteint 91,2 %. Flair nomme une race à partir de 77,6 %.",
+        "“Brittany spaniel” reaches 91.2%. Flair names a breed from 77.6%.",
+    ),
+    Reason(Because.BREEDS_CLOSE, 0.45, 0.7, ("beagle", "pug"), 0.4): (
+        "Les deux premières races sont trop proches : « beagle » 45,0 %, « carlin » 40,0 %. "
+        "Flair nomme une race à partir de 70,0 %.",
+        "The first two breeds are too close: “beagle” 45.0%, “pug” 40.0%. Flair names a breed from 70.0%.",
+    ),
+    Reason(Because.BREED_NOT_SURE, 0.3, NEVER, ("pug",), 0.2): (
+        "Aucune race ne se détache : la plus proche, « carlin », n’atteint que 30,0 %. "
+        "Ce modèle ne nomme jamais une race de lui-même.",
+        "No breed stands out: the closest, “pug”, reaches 30.0% only. This classifier names no breed on its own.",
+    ),
+    Reason(Because.GROUP_SURE, 0.9, 0.8, ("terriers",)): (
+        "Les races du groupe « terriers » atteignent ensemble 90,0 %. Flair nomme un groupe à partir de 80,0 %.",
+        "The breeds of the group “terriers” together reach 90.0%. Flair names a group from 80.0%.",
+    ),
+    Reason(Because.GROUP_NOT_SURE, 0.5, NEVER, ("terriers",)): (
+        "Aucun groupe ne se détache non plus : le plus proche, « terriers », n’atteint que 50,0 %. "
+        "Ce modèle ne nomme jamais un groupe de lui-même.",
+        "No group stands out either: the closest, “terriers”, reaches 50.0% only. "
+        "This classifier names no group on its own.",
+    ),
+    Reason(Because.WILD_CANID_MASKED, 0.55, names=("dingo",)): (
+        "Un canidé sauvage (dingo) semblait plus probable : 55,0 %. "
+        "Flair n’en propose jamais pour un chien de refuge.",
+        "A wild canid (dingo) seemed likelier: 55.0%. Flair never offers one for a shelter's dog.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reason", "french", "english"), [(r, *s) for r, s in SAID.items()], ids=[r.code for r in SAID]
+)
+def test_it_says_a_reason_in_both_languages(reason, french, english):
+    said = words.in_languages(lambda: words.why([asdict(reason)])[0].replace(NBSP, " "))
+
+    assert said == {"fr": french, "en": english}
+
+
+def test_it_has_words_for_every_reason_that_there_is():
+    assert {reason.code for reason in SAID} == set(Because)
+
+
+def test_it_speaks_of_labels_and_groups_that_the_catalogue_lacks():
+    reasons = [
+        Reason(Because.BREED_SURE, 0.9, 0.7, ("village_dog",), 0.05),
+        Reason(Because.GROUP_SURE, 0.9, 0.7, ("setters",)),
+    ]
+    with override("en"):
+        first, second = words.why([asdict(reason) for reason in reasons])
+
+    assert first.startswith("“village dog” reaches")
+    assert "“setters”" in second
