@@ -9,10 +9,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from breeds import words
 from shelter.animals import Animal
 from shelter.forms import AnimalForm, FilingForm
 from shelter.grouping import suggest_groups
-from shelter.models import Photo
+from shelter.models import AnswerCandidate, Photo
 from shelter.paging import page_of
 
 ANIMALS_A_PAGE = 48
@@ -58,7 +59,15 @@ def attach_covers(animals: list[Animal]) -> None:
 def animal(request, pk):
     found = get_object_or_404(Animal.objects.select_related("main_photo__breed"), pk=pk)
     photos = list(found.photos.select_related("breed").order_by("position", "id"))
-    context = {"animal": found, "photos": photos, "cover": found.main_photo or (photos[0] if photos else None)}
+    best = found.answer.candidates[:3] if found.answer else []
+    context = {
+        "animal": found,
+        "photos": photos,
+        "cover": found.main_photo or (photos[0] if photos else None),
+        "answer": found.answer,
+        "candidates": [AnswerCandidate(words.name_of(one["label"]), one["probability"]) for one in best],
+        "decided": sorted({photo.words for photo in photos if photo.by_person}),
+    }
     return render(request, "shelter/animal.html", context)
 
 

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 from django import forms
 from django.conf import settings
 from django.db import transaction
@@ -6,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from breeds import words
 from shelter.animals import Animal, clean_microchip
-from shelter.models import Photo
+from shelter.models import ApiToken, Photo, refusal
 
 
 class ManyFilesInput(forms.ClearableFileInput):
@@ -34,6 +36,61 @@ class UploadForm(forms.Form):
             "max_megabytes": settings.MAX_PHOTO_BYTES // 1_000_000,
             "max_request_megabytes": settings.MAX_REQUEST_BYTES // 1_000_000,
         }
+
+
+class OnePhotoForm(forms.Form):
+    image = forms.FileField(
+        label=_("Photo"), help_text=_("JPEG, PNG, WebP or HEIC."),
+        widget=forms.FileInput(attrs={"accept": "image/*,.heic,.heif"}),
+    )  # fmt: skip
+
+    def clean_image(self):
+        file = self.cleaned_data["image"]
+        if file.size > settings.MAX_PHOTO_BYTES:
+            raise forms.ValidationError(refusal("too_large", file.name))
+        return file
+
+
+class MailForm(forms.Form):
+    email = forms.EmailField(
+        label=_("Mail address"), max_length=254,
+        help_text=_("Where a link is sent to if you forget your password."),
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )  # fmt: skip
+    password = forms.CharField(
+        label=_("Your password"), strip=False, help_text=_("So that nobody else can turn your mail away."),
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )  # fmt: skip
+
+    def __init__(self, data=None, *, user):
+        self.user = user
+        super().__init__(data, initial={"email": user.email})
+
+    def clean_password(self):
+        if not self.user.check_password(self.cleaned_data["password"]):
+            raise forms.ValidationError(_("This is not your password."))
+
+    def save(self) -> None:
+        self.user.email = self.cleaned_data["email"]
+        self.user.save(update_fields=["email"])
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(label=_("What is it for?"), max_length=100)
+    scopes = forms.MultipleChoiceField(
+        label=_("What may it do?"), choices=ApiToken.Scope.choices, initial=[ApiToken.Scope.READ],
+        widget=forms.CheckboxSelectMultiple,
+    )  # fmt: skip
+    days = forms.TypedChoiceField(
+        label=_("For how long?"), coerce=int, initial="365",
+        choices=[("30", _("30 days")), ("365", _("one year")), ("0", _("until it is revoked"))],
+    )  # fmt: skip
+
+    def wish(self) -> dict:
+        """What `ApiToken.issue` wants to know."""
+        values = self.cleaned_data
+        expires_at = timezone.now() + timedelta(days=values["days"]) if values["days"] else None
+        return {"name": values["name"], "scopes": values["scopes"], "expires_at": expires_at}
 
 
 class FilingForm(forms.Form):

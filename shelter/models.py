@@ -315,6 +315,10 @@ class ApiToken(models.Model):
     def __str__(self):
         return f"{self.user} {' '.join(self.scopes)}"
 
+    @property
+    def scope_names(self) -> str:
+        return ", ".join(str(self.Scope(scope).label) for scope in self.scopes if scope in self.Scope)
+
     @staticmethod
     def digest_of(key: str) -> str:
         return hashlib.sha256(key.encode()).hexdigest()

@@ -23,6 +23,13 @@ PAGES = {
     "animal_names": (302, 200, 200),
     "animal_suggestions": (302, 200, 200),
     "breed_list": (302, 200, 200),
+    "account": (302, 200, 200),
+    "lookalikes": (302, 200, 200),
+    "photo_lookalikes": (302, 200, 200),
+    "password_reset": (200, 200, 200),
+    "password_reset_done": (200, 200, 200),
+    "password_reset_confirm": (200, 200, 200),
+    "password_reset_complete": (200, 200, 200),
     "password_change": (302, 200, 200),
     "password_change_done": (302, 200, 200),
     "login": (200, 200, 200),
@@ -31,7 +38,10 @@ PAGES = {
     "api_docs": (200, 200, 200),
     "photo-list": (401, 200, 200),
     "photo-detail": (401, 200, 200),
+    "photo-similar": (401, 409, 409),  # it has no answer yet
     # these take POST alone
+    "make_token": (302, 405, 405),
+    "revoke_token": (302, 405, 405),
     "save_search": (302, 405, 405),
     "delete_search": (302, 405, 405),
     "file_photos": (302, 405, 405),
@@ -60,7 +70,11 @@ def address(name: str, photo) -> str:
         return reverse(name, args=[photo.pk, "original"])
     if name in {"animal", "animal_edit", "animal_photo"}:
         return reverse(name, args=[photo.animal.pk])
-    needs_photo = name in {"delete_search", "photo", "photo_answer", "photo-detail"}
+    if name == "password_reset_confirm":
+        return reverse(name, args=["MQ", "set-password"])
+    needs_photo = name in {
+        "photo", "photo_answer", "photo_lookalikes", "photo-detail", "photo-similar", "delete_search", "revoke_token",
+    }  # fmt: skip
     return reverse(name, args=[photo.pk] if needs_photo else [])
 
 
