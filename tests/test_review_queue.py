@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from breeds.models import Breed, Prediction, Review, ReviewTurn
 from breeds.tasks import classify_photos
-from shelter.models import BLIND_ONE_IN, Animal, Photo
+from shelter.animals import Animal
+from shelter.models import BLIND_ONE_IN, Photo
 from shelter.uploads import upload_photo
 from tests.support import FakeClassifier, jpeg, upload
 
