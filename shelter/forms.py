@@ -176,6 +176,7 @@ class DateInput(forms.DateInput):
 
 
 class AnimalForm(forms.ModelForm):
+    born_about = forms.BooleanField(label=_("This date is a guess"), label_suffix="", required=False)
     microchip = forms.CharField(
         label=_("Microchip"), required=False, max_length=40, help_text=_("15 digits; spaces do no harm."),
         widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
@@ -189,7 +190,6 @@ class AnimalForm(forms.ModelForm):
             "status": _("Status"),
             "sex": _("Sex"),
             "born_on": _("Born on"),
-            "born_about": _("This date is a guess"),
             "arrived_on": _("Arrived on"),
             "notes": _("Notes"),
         }
