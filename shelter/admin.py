@@ -66,6 +66,10 @@ class PhotoAdmin(admin.ModelAdmin):
         with_photo = {str(model._meta.verbose_name) for model in (Prediction, Review)}
         return shown, counts, {name for name in rights_needed if str(name) not in with_photo}, protected
 
+    def save_model(self, request, obj, form, change):
+        """What was edited alone: a review that came in meanwhile stays in the index."""
+        obj.save(update_fields=form.changed_data)
+
     def delete_model(self, request, obj):
         obj.delete_with_files()
 

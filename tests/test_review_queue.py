@@ -202,6 +202,21 @@ def test_it_undoes_several_steps_and_shows_each_photo_again(browser, answered, r
     assert Review.objects.count() == 4
 
 
+def test_it_undoes_once_though_the_key_was_pressed_twice_at_once(browser, answered, rosa, monkeypatch):
+    photo = answered(1, "unsure")
+    say(browser, photo, verdict="cannot_tell")
+    withdraw = type(Review.objects.all()).withdraw
+
+    def after_the_other(self, review, *, by):
+        withdraw(self, review, by=by)
+        return withdraw(self, review, by=by)
+
+    monkeypatch.setattr(type(Review.objects.all()), "withdraw", after_the_other)
+    page = browser.post(reverse("review_undo"), headers={"Accept-Language": "en"}, follow=True)
+    assert "This was withdrawn already." in page.content.decode()
+    assert Review.objects.count() == 2
+
+
 def test_it_undoes_nothing_that_others_said(browser, answered, sami):
     photo = answered(1, "unsure")
     Review.objects.record(photo, by=sami, verdict="correct", breed=Breed.objects.get(slug="pug"))

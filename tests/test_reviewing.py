@@ -210,6 +210,27 @@ def test_it_loses_its_reviews_with_the_photo_alone(photo, anne, chloe, client):
     assert not Review.objects.exists()
 
 
+def test_it_is_not_overwritten_by_an_administrator_who_files_the_photo_meanwhile(
+    photo, anne, chloe, client, monkeypatch
+):
+    """The review comes in after the record was read, and before it is written."""
+    from shelter.admin import PhotoAdmin
+
+    save = PhotoAdmin.save_model
+
+    def save_after_the_review(self, request, obj, form, change):
+        say(photo, anne)
+        save(self, request, obj, form, change)
+
+    monkeypatch.setattr(PhotoAdmin, "save_model", save_after_the_review)
+    client.force_login(chloe)
+    rex = Animal.objects.create(name="Rex")
+    inline = {f"predictions-{name}": 0 for name in ("TOTAL_FORMS", "INITIAL_FORMS")}
+    client.post(reverse("admin:shelter_photo_change", args=[photo.pk]), {"animal": rex.pk} | inline)
+    assert Photo.objects.get(pk=photo.pk).animal == rex
+    assert index_of(photo)[1] == "basset"
+
+
 # -- no machine changes it ----------------------------------------------------------------------------------------
 
 LABELS = {"beagle": "scenthounds", "basset": "scenthounds", "pug": "companion_and_toy"}
