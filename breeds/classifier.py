@@ -18,24 +18,31 @@ __all__ = [
     "UnreadableImage",
     "active_classifier",
     "active_folder",
+    "active_version",
     "fuse",
     "inspect_image",
     "load_classifier",
     "register_checkpoint",
     "remove_location",
+    "shrink_image",
     "verified_version",
 ]
 
 
 def active_classifier(num_threads: int = 1):
     """(ml.inference.Classifier, ClassifierVersion) that answers at this moment. Raises `BadCheckpoint`."""
-    version = ClassifierVersion.objects.active() or register_checkpoint(settings.BUNDLED_CLASSIFIER, bundled=True)
+    version = active_version()
     classifier = load_classifier(version.folder, num_threads)
     if classifier.checkpoint.version != version.version:
         raise BadCheckpoint(
             f"Expected version {version.version} in {version.folder}. Received: {classifier.checkpoint.version}."
         )
     return classifier, version
+
+
+def active_version() -> ClassifierVersion:
+    """The version that answers at this moment; the bundled one where none was chosen yet. Raises `BadCheckpoint`."""
+    return ClassifierVersion.objects.active() or register_checkpoint(settings.BUNDLED_CLASSIFIER, bundled=True)
 
 
 def active_folder() -> Path:
@@ -124,3 +131,10 @@ def remove_location(image_bytes: bytes, image_format: str) -> bytes:
     from ml.metadata import remove_location
 
     return remove_location(image_bytes, image_format)
+
+
+def shrink_image(image_bytes: bytes, side: int) -> bytes:
+    """A JPEG of at most `side` pixels a side. Raises `UnreadableImage`."""
+    from ml.preprocessing import decode_image, render_preview
+
+    return render_preview(decode_image(image_bytes, side), side)

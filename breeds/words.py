@@ -4,6 +4,7 @@ The model only ever says "looks like"; "is" is said once a person has.
 """
 
 import unicodedata
+from functools import cache, lru_cache
 
 from django.utils.formats import number_format
 from django.utils.translation import get_language, override
@@ -13,11 +14,12 @@ from breeds.catalogue import read_catalogue
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 
 LANGUAGES = ("fr", "en")
+LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ß": "ss"})
 
 
-def percent(probability: float) -> str:
+def percent(probability: float, digits: int = 1) -> str:
     """0.6158 -> « 61,6 % » in French, "61.6%" in English."""
-    figure = number_format(round(probability * 100, 1), 1)  # number_format alone cuts instead of rounding
+    figure = number_format(round(probability * 100, digits), digits)  # number_format alone cuts instead of rounding
     return f"{figure}\u00a0%" if (get_language() or "fr").startswith("fr") else f"{figure}%"
 
 
@@ -152,12 +154,23 @@ def in_languages(say) -> dict[str, str]:
     return said
 
 
+@lru_cache(maxsize=20_000)
 def fold(text) -> str:
     """Lower case, without accents and punctuation: what a search compares."""
-    decomposed = unicodedata.normalize("NFKD", str(text).lower())
+    decomposed = unicodedata.normalize("NFKD", str(text).lower().translate(LIGATURES))
     kept = "".join(c if c.isalnum() else " " for c in decomposed if not unicodedata.combining(c))
     return " ".join(kept.split())
 
 
 def matches(breed: Breed, text: str) -> bool:
     return any(fold(text) in fold(name) for name in (breed.slug, breed.name_fr, breed.name_en, *breed.synonyms))
+
+
+def group_matches(group: BreedGroup, text: str) -> bool:
+    """By its French or its English name, whatever language the page speaks."""
+    return any(fold(text) in fold(name) for name in group_names(group))
+
+
+@cache
+def group_names(group: BreedGroup) -> tuple[str, ...]:
+    return tuple(in_languages(lambda: str(group.label)).values())

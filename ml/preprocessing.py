@@ -116,11 +116,11 @@ def to_square_image(image: Image.Image, image_size: int) -> Image.Image:
     return image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
-def render_preview(image: Image.Image) -> bytes:
-    """A JPEG of at most `PREVIEW_SIDE` pixels a side, without any metadata but its colour space: what pages show."""
+def render_preview(image: Image.Image, side: int = PREVIEW_SIDE) -> bytes:
+    """A JPEG of at most `side` pixels a side, without any metadata but its colour space: what pages show."""
     preview = image.copy()
     preview.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
-    preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    preview.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
     stream = io.BytesIO()
     preview.save(stream, "JPEG", quality=85, optimize=False, exif=b"")
     return stream.getvalue()

@@ -4,7 +4,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from breeds.models import Prediction, Review
-from shelter.models import Animal, ApiToken, Photo
+from shelter.animals import Animal
+from shelter.models import ApiToken, Photo
 
 admin.site.site_header = admin.site.site_title = "Flair"
 
@@ -65,6 +66,10 @@ class PhotoAdmin(admin.ModelAdmin):
         with_photo = {str(model._meta.verbose_name) for model in (Prediction, Review)}
         return shown, counts, {name for name in rights_needed if str(name) not in with_photo}, protected
 
+    def save_model(self, request, obj, form, change):
+        """What was edited alone: a review that came in meanwhile stays in the index."""
+        obj.save(update_fields=form.changed_data)
+
     def delete_model(self, request, obj):
         obj.delete_with_files()
 
@@ -75,9 +80,10 @@ class PhotoAdmin(admin.ModelAdmin):
 
 @admin.register(Animal)
 class AnimalAdmin(admin.ModelAdmin):
-    list_display = ["name", "status", "created_at"]
-    list_filter = ["status"]
-    search_fields = ["name"]
+    list_display = ["name", "status", "sex", "born_on", "arrived_on", "microchip", "created_at"]
+    list_filter = ["status", "sex", "arrived_on"]
+    search_fields = ["name", "name_folded", "microchip"]
+    raw_id_fields = ["main_photo"]
 
 
 @admin.register(ApiToken)

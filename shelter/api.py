@@ -14,7 +14,8 @@ from rest_framework.views import exception_handler
 from breeds import lookalikes
 from breeds.api import CandidateSerializer, ModelSerializer, ReasonSerializer, ThresholdsSerializer
 from breeds.models import Prediction, Review, ReviewRefused
-from shelter.models import Animal, Photo
+from shelter.animals import Animal
+from shelter.models import Photo
 from shelter.reviews import NewReviewSerializer, ReviewSerializer
 from shelter.uploads import Outcome, upload_photo
 

@@ -1,11 +1,15 @@
 import uuid
+from datetime import timedelta
 
 from django import forms
 from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from breeds.models import BreedGroup, Decision
-from shelter.models import Animal, Photo
+from breeds import words
+from shelter.animals import Animal, clean_microchip
+from shelter.models import ApiToken, Photo, refusal
 
 
 class ManyFilesInput(forms.ClearableFileInput):
@@ -75,44 +79,140 @@ class DogNamesForm(forms.Form):
     everything = forms.BooleanField(required=False)
 
     def names(self, batch) -> dict[str, str]:
-        """Suggested name -> the name that the person wants."""
+        """Suggested name -> the name that the person wants; folders whose name has no letter are left out."""
         if self.cleaned_data["everything"]:
-            return {row["dog"]: row["dog"] for row in batch.dogs()}
-        pairs = zip(self.data.getlist("dog"), self.data.getlist("name"), strict=False)
-        return {dog: name.strip()[:100] for dog, name in pairs if name.strip()}
+            pairs = [(row["dog"], row["dog"]) for row in batch.dogs()]
+        else:
+            pairs = zip(self.data.getlist("dog"), self.data.getlist("name"), strict=False)
+        return {dog: name.strip()[:120] for dog, name in pairs if words.fold(name)}
 
 
-class AnimalNameForm(forms.Form):
-    name = forms.CharField(max_length=100, required=False, strip=True)
+class OnePhotoForm(forms.Form):
+    image = forms.FileField(
+        label=_("Photo"), help_text=_("JPEG, PNG, WebP or HEIC."),
+        widget=forms.FileInput(attrs={"accept": "image/*,.heic,.heif"}),
+    )  # fmt: skip
 
-    def file(self, photo: Photo) -> None:
-        """File the photo under the animal of this name, a new one if need be; an empty name takes it out."""
-        name = self.cleaned_data["name"]
-        photo.animal = None
-        if name:
-            photo.animal = Animal.objects.filter(name__iexact=name).first() or Animal.objects.create(name=name)
-        photo.save(update_fields=["animal"])
+    def clean_image(self):
+        file = self.cleaned_data["image"]
+        if file.size > settings.MAX_PHOTO_BYTES:
+            raise forms.ValidationError(refusal("too_large", file.name))
+        return file
 
 
-class PhotoFilterForm(forms.Form):
-    """The filters of the list; a value that means nothing is as good as none."""
+class MailForm(forms.Form):
+    email = forms.EmailField(
+        label=_("Mail address"), max_length=254,
+        help_text=_("Where a link is sent to if you forget your password."),
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )  # fmt: skip
+    password = forms.CharField(
+        label=_("Your password"), strip=False, help_text=_("So that nobody else can turn your mail away."),
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )  # fmt: skip
 
-    breed = forms.CharField(required=False)
-    group = forms.ChoiceField(required=False, choices=BreedGroup.choices)
-    decision = forms.ChoiceField(required=False, choices=Decision.choices)
-    status = forms.ChoiceField(required=False, choices=Photo.Status.choices)
-    q = forms.CharField(required=False, max_length=100)
+    def __init__(self, data=None, *, user):
+        self.user = user
+        super().__init__(data, initial={"email": user.email})
 
-    @property
-    def values(self) -> dict[str, str]:
-        self.full_clean()
-        return {name: self.cleaned_data.get(name, "") for name in self.fields}
+    def clean_password(self):
+        if not self.user.check_password(self.cleaned_data["password"]):
+            raise forms.ValidationError(_("This is not your password."))
 
-    def apply(self, photos):
-        values = self.values
-        for name in ("group", "decision", "status"):
-            if values[name]:
-                photos = photos.filter(**{name: values[name]})
-        if values["breed"]:
-            photos = photos.filter(breed__slug=values["breed"])
-        return photos.search(values["q"])
+    def save(self) -> None:
+        self.user.email = self.cleaned_data["email"]
+        self.user.save(update_fields=["email"])
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(label=_("What is it for?"), max_length=100)
+    scopes = forms.MultipleChoiceField(
+        label=_("What may it do?"), choices=ApiToken.Scope.choices, initial=[ApiToken.Scope.READ],
+        widget=forms.CheckboxSelectMultiple,
+    )  # fmt: skip
+    days = forms.TypedChoiceField(
+        label=_("For how long?"), coerce=int, initial="365",
+        choices=[("30", _("30 days")), ("365", _("one year")), ("0", _("until it is revoked"))],
+    )  # fmt: skip
+
+    def wish(self) -> dict:
+        """What `ApiToken.issue` wants to know."""
+        values = self.cleaned_data
+        expires_at = timezone.now() + timedelta(days=values["days"]) if values["days"] else None
+        return {"name": values["name"], "scopes": values["scopes"], "expires_at": expires_at}
+
+
+class FilingForm(forms.Form):
+    """Photos, and the dog they show: one by its name or by “name (number)”, a new one, or with `out` none."""
+
+    photos = forms.ModelMultipleChoiceField(Photo.objects.all(), error_messages={"required": _("Choose a photo.")})
+    name = forms.CharField(max_length=120, required=False, strip=True)
+    out = forms.BooleanField(required=False)
+    animal = None
+
+    def clean(self):
+        values = super().clean()
+        if not values.get("out"):
+            if not words.fold(values.get("name", "")):
+                raise forms.ValidationError(_("Give the name of the dog."))
+            self.animal = Animal.objects.called(values["name"])
+        return values
+
+    def file(self) -> Animal | None:
+        with transaction.atomic():
+            if self.animal is None and not self.cleaned_data["out"]:
+                self.animal = Animal.objects.create(name=self.cleaned_data["name"][:100])
+            self.cleaned_data["photos"].file_under(self.animal)
+        return self.animal
+
+
+class DateInput(forms.DateInput):
+    """The browser's own calendar, which wants ISO dates in every language."""
+
+    input_type = "date"
+
+    def __init__(self, attrs=None):
+        super().__init__(attrs, format="%Y-%m-%d")
+
+
+class AnimalForm(forms.ModelForm):
+    born_about = forms.BooleanField(label=_("This date is a guess"), label_suffix="", required=False)
+    microchip = forms.CharField(
+        label=_("Microchip"), required=False, max_length=40, help_text=_("15 digits; spaces do no harm."),
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
+    )  # fmt: skip
+
+    class Meta:
+        model = Animal
+        fields = ["name", "status", "sex", "born_on", "born_about", "arrived_on", "microchip", "notes"]
+        labels = {
+            "name": _("Name"),
+            "status": _("Status"),
+            "sex": _("Sex"),
+            "born_on": _("Born on"),
+            "arrived_on": _("Arrived on"),
+            "notes": _("Notes"),
+        }
+        help_texts = {
+            "born_on": _("If only the age is known, take a date that fits and tick the box below."),
+            "notes": _("What helps to recognise the dog or to find it a home. Everybody who may log in reads this."),
+        }
+        widgets = {
+            "name": forms.TextInput(attrs={"autocomplete": "off"}),
+            "born_on": DateInput(),
+            "arrived_on": DateInput(),
+            "notes": forms.Textarea(attrs={"rows": 4}),
+        }
+
+    def clean_microchip(self):
+        return clean_microchip(self.cleaned_data["microchip"])
+
+    def clean(self):
+        values = super().clean()
+        born, arrived, today = values.get("born_on"), values.get("arrived_on"), timezone.localdate()
+        for name, day in (("born_on", born), ("arrived_on", arrived)):
+            if day and day > today:
+                self.add_error(name, _("This date is in the future."))
+        if born and arrived and born > arrived and not values.get("born_about"):
+            self.add_error("arrived_on", _("This is before the dog was born. If the birth is a guess, tick its box."))
+        return values

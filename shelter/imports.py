@@ -364,7 +364,9 @@ class ImportItemQuerySet(models.QuerySet):
         return self.filter(outcome=ImportItem.Outcome.ACCEPTED, photo__fingerprint__looks_like__isnull=False)
 
     def with_photos(self) -> "ImportItemQuerySet":
-        return self.select_related("photo__animal", "photo__breed", "photo__fingerprint__looks_like__animal")
+        return self.select_related(
+            "photo__animal", "photo__breed", "photo__second_breed", "photo__fingerprint__looks_like__animal"
+        )
 
 
 class ImportItem(models.Model):

@@ -3,6 +3,7 @@
 import csv
 import uuid
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.base import ContentFile
 from django.core.paginator import Paginator
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from shelter import imports
+from shelter.exports import harmless
 from shelter.forms import ArchiveForm, DogNamesForm, KnownFileForm, UploadForm
 from shelter.imports import Import, ImportItem
 from shelter.models import REASONS, Photo, file_under_names, refusal
@@ -169,7 +171,8 @@ def import_dogs(request, pk):
     batch = get_object_or_404(Import, pk=pk)
     form = DogNamesForm(request.POST)
     if form.is_valid():
-        file_under_names(batch, form.names(batch))
+        for sentence in file_under_names(batch, form.names(batch)):
+            messages.error(request, sentence)
     return redirect(batch)
 
 
@@ -214,8 +217,3 @@ def _cells(request, item: ImportItem) -> list[str]:
         photo.words if photo else "",
         timezone.localtime(item.settled_at).isoformat(" ", "seconds") if item.settled_at else "",
     ]
-
-
-def harmless(cell: str) -> str:
-    """A file name that begins like a formula stays a name."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

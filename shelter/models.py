@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.files.base import ContentFile
 from django.db import models, transaction
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, When
-from django.db.models.functions import Mod
+from django.db.models import Case, Exists, F, OuterRef, Q, When
+from django.db.models.functions import Coalesce, Mod
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
@@ -18,41 +20,14 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
-from breeds.fusion import FusedAnswer, fuse_answers
+from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
 from shelter import imports  # noqa: F401  its models are of this app, too
+from shelter.animals import Animal
 from shelter.fingerprints import Fingerprint
 
 BLIND_ONE_IN = 20
-
-
-class Animal(models.Model):
-    class Status(models.TextChoices):
-        PRESENT = "present", _("at the shelter")
-        ADOPTED = "adopted", _("adopted")
-        GONE = "gone", _("gone otherwise")
-
-    name = models.CharField(_("name"), max_length=100, db_index=True)
-    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PRESENT)
-    notes = models.TextField(_("notes"), blank=True)
-    created_at = models.DateTimeField(_("created"), default=timezone.now)
-
-    class Meta:
-        verbose_name = _("animal")
-        ordering = ["name"]
-
-    def __str__(self):
-        return self.name
-
-    @cached_property
-    def answer(self) -> FusedAnswer | None:
-        """What the classifier says of all photos together; photos in which a person saw no dog are left out.
-
-        What people decided stands beside it, in the photos (`Photo.by_person`), and is never overwritten.
-        """
-        no_dog = Q(photo__source=Photo.Source.HUMAN, photo__decision=Decision.NOT_A_DOG)
-        return fuse_answers(Prediction.objects.with_vectors().filter(photo__animal=self).exclude(no_dog))
 
 
 class PhotoQuerySet(models.QuerySet):
@@ -62,16 +37,6 @@ class PhotoQuerySet(models.QuerySet):
 
     def with_twin(self) -> "PhotoQuerySet":
         return self.select_related("fingerprint__looks_like__animal")
-
-    def search(self, text: str) -> "PhotoQuerySet":
-        """By breed (label, French or English name, synonym), group or dog's name."""
-        words_of = text.strip().lower()
-        if not words_of:
-            return self
-        breeds = [breed.pk for breed in Breed.objects.all() if words.matches(breed, words_of)]
-        groups = [value for value, label in BreedGroup.choices if words.fold(words_of) in words.fold(label)]
-        of_breed = Q(breed__in=breeds) | Q(second_breed__in=breeds)
-        return self.filter(of_breed | Q(group__in=groups) | Q(animal__name__icontains=words_of))
 
     def awaiting_review(self) -> "PhotoQuerySet":
         """Answered by the classifier alone, the most useful first.
@@ -94,10 +59,30 @@ class PhotoQuerySet(models.QuerySet):
         answered = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL)
         return answered.annotate(draw=Mod("pk", BLIND_ONE_IN)).order_by(rank, within, "pk")
 
-    def counts_by(self, field: str) -> list[dict]:
-        """[{field: value, "count": n}], the most frequent first, without empty values."""
-        counted = self.order_by().exclude(**{f"{field}__isnull": True}).values(field).annotate(count=Count("pk"))
-        return sorted((row for row in counted if row[field] != ""), key=lambda row: -row["count"])
+    def search(self, text: str, breeds: list[Breed] | None = None) -> "PhotoQuerySet":
+        """Each word in the breed (label, French or English name, synonym), in the group or in the dog's name.
+
+        `dog` is no bare column, so that SQLite walks the photos once in the order of the list instead of gathering
+        what each of thousands of dogs has in an index: bounded for every word, where that takes seconds for "a".
+        """
+        found = self.alias(dog=Coalesce("animal", 0))
+        breeds = list(Breed.objects.all()) if breeds is None and words.fold(text) else breeds
+        for word in words.fold(text).split():
+            named = [breed.pk for breed in breeds if words.matches(breed, word)]
+            found = found.filter(
+                Q(breed__in=named)
+                | Q(second_breed__in=named)
+                | Q(group__in=[group for group in BreedGroup if words.group_matches(group, word)])
+                | Q(dog__in=Animal.objects.search(word).values("pk"))
+            )
+        return found
+
+    def file_under(self, animal: Animal | None) -> int:
+        """File these photos under a dog, or under none; each leaves the dog it was filed under. Returns how many."""
+        with transaction.atomic():
+            moved = list(self.exclude(animal=animal).values_list("pk", flat=True))
+            Animal.objects.filter(main_photo__in=moved).update(main_photo=None)
+            return self.model.objects.filter(pk__in=moved).update(animal=animal, position=0, updated_at=timezone.now())
 
 
 class Photo(models.Model):
@@ -121,6 +106,7 @@ class Photo(models.Model):
     animal = models.ForeignKey(
         Animal, models.SET_NULL, null=True, blank=True, related_name="photos", verbose_name=_("animal")
     )
+    position = models.IntegerField(_("place among the photos of its animal"), default=0, editable=False)
     image = models.FileField(_("original"), max_length=200, editable=False)
     preview = models.FileField(_("preview"), max_length=200, blank=True, editable=False)
     original_name = models.CharField(_("file name"), max_length=255)
@@ -150,8 +136,14 @@ class Photo(models.Model):
     group = models.CharField(_("group"), max_length=50, choices=BreedGroup, blank=True)
     probability = models.FloatField(_("probability"), null=True, blank=True)
     source = models.CharField(_("source"), max_length=10, choices=Source, blank=True)
+    # What lists sort by: a column, so that it can be indexed together with the key on every database.
+    sureness = models.GeneratedField(
+        expression=Coalesce("probability", 0.0), output_field=models.FloatField(), db_persist=True
+    )
 
     objects = PhotoQuerySet.as_manager()
+
+    THUMBNAILS = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
 
     class Meta:
         verbose_name = _("photo")
@@ -163,6 +155,24 @@ class Photo(models.Model):
             models.Index(fields=["decision", "-id"], name="photos_by_decision"),
             models.Index(fields=["status", "-id"], name="photos_by_status"),
             models.Index(fields=["uploaded_by", "-id"], name="photos_by_uploader"),
+            models.Index(fields=["animal", "position", "id"], name="photos_by_animal"),
+            models.Index(fields=["sureness", "id"], name="photos_by_sureness"),
+            # All that the facets count: they are read from this index alone.
+            models.Index(
+                fields=[
+                    "status",
+                    "decision",
+                    "source",
+                    "group",
+                    "breed",
+                    "second_breed",
+                    "uploaded_by",
+                    "probability",
+                    "animal",
+                    "uploaded_at",
+                ],
+                name="photos_for_facets",
+            ),
         ]
 
     def __str__(self):
@@ -225,6 +235,7 @@ class Photo(models.Model):
     def delete_with_files(self) -> None:
         """The row first, its files once that is committed: never a row without a file."""
         files = [(file.storage, file.name) for file in (self.image, self.preview) if file]
+        files += [(self.preview.storage, self.thumbnail_name(side)) for side in self.THUMBNAILS.values()]
         with transaction.atomic():
             self.delete()
             transaction.on_commit(lambda: [storage.delete(name) for storage, name in files])
@@ -241,6 +252,20 @@ class Photo(models.Model):
         """The older photo that this one looks like, as far as the classifier's worker has looked."""
         fingerprint = getattr(self, "fingerprint", None)
         return fingerprint.looks_like if fingerprint else None
+
+    def thumbnail_name(self, side: int) -> str:
+        return f"thumbnails/{side}/{self.sha256[:2]}/{self.sha256}.jpg"
+
+    def open_thumbnail(self, side: int):
+        """The preview in a smaller size: made when a page first shows it, then kept. Raises `FileNotFoundError`."""
+        storage, name = self.preview.storage, self.thumbnail_name(side)
+        try:
+            return storage.open(name, "rb")
+        except FileNotFoundError:
+            with self.preview.open("rb") as file:
+                content = shrink_image(file.read(), side)
+            storage.save(name, ContentFile(content))
+            return storage.open(name, "rb")
 
     def save_preview(self, content) -> None:
         name = self.preview.storage.save(f"previews/{self.sha256[:2]}/{self.sha256}.jpg", content)
@@ -303,21 +328,57 @@ class Photo(models.Model):
         )
 
 
-def file_under_names(batch, names: dict[str, str]) -> int:
-    """Photos of an import, by the name its folder suggests, under the animals of these names, new ones if need be.
+def file_under_names(batch, names: dict[str, str]) -> list[str]:
+    """Photos of an import, by the name its folder suggests, under the dogs of these names, new ones if need be.
 
-    Photos that are under an animal already stay there. Returns how many were filed.
+    Photos that are under a dog already stay there. So do those of a folder whose name does not say which dog is meant:
+    returns a sentence for each of these.
     """
-    filed = 0
+    unclear = []
     with transaction.atomic():
         for suggested, name in names.items():
             items = batch.items.filter(dog=suggested, photo__animal=None, photo__isnull=False)
             photos = Photo.objects.filter(pk__in=items.values("photo"), animal=None)
             if not photos.exists():
                 continue
-            animal = Animal.objects.filter(name__iexact=name).first() or Animal.objects.create(name=name)
-            filed += photos.update(animal=animal, updated_at=timezone.now())
-    return filed
+            try:
+                animal = Animal.objects.called(name)
+            except ValidationError as error:
+                unclear += error.messages
+            else:
+                photos.file_under(animal or Animal.objects.create(name=name[:100]))
+    return unclear
+
+
+class SavedSearchQuerySet(models.QuerySet):
+    def keep(self, user, name: str, query: str) -> bool:
+        """Save the search, or change the one of that name; False where the user has as many as there may be."""
+        if self.filter(user=user).exclude(name=name).count() >= SavedSearch.MOST:
+            return False
+        self.update_or_create(user=user, name=name, defaults={"query": query})
+        return True
+
+
+class SavedSearch(models.Model):
+    """A search that somebody comes back to; `query` is that of the list's address."""
+
+    MOST = 30
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="saved_searches", verbose_name=_("user")
+    )
+    name = models.CharField(_("name"), max_length=80)
+    query = models.CharField(_("search"), max_length=1000)
+
+    objects = SavedSearchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("saved search")
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="one_search_per_name")]
+
+    def __str__(self):
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -422,6 +483,10 @@ class ApiToken(models.Model):
 
     def __str__(self):
         return f"{self.user} {' '.join(self.scopes)}"
+
+    @property
+    def scope_names(self) -> str:
+        return ", ".join(str(self.Scope(scope).label) for scope in self.scopes if scope in self.Scope)
 
     @staticmethod
     def digest_of(key: str) -> str:

@@ -58,7 +58,11 @@ def undo(request):
     if last is None:
         messages.warning(request, _("There is nothing to undo."))
         return redirect("review_queue")
-    Review.objects.withdraw(last, by=request.user)
+    try:
+        Review.objects.withdraw(last, by=request.user)
+    except ReviewRefused as refused:  # pressed twice at once, or deleted meanwhile
+        messages.warning(request, str(refused))
+        return redirect("review_queue")
     ReviewTurn.objects.take(request.user, last.photo)
     messages.success(request, _("Undone: %(said)s.") % {"said": words.verdict(last)})
     return redirect("review_queue")

@@ -37,7 +37,7 @@ class ReviewForm(forms.Form):
 
     verdict = forms.ChoiceField(choices=SAYABLE)
     breed = BreedField(label=_("Its breed"), max_length=100, required=False)
-    second_breed = BreedField(label=_("crossed with (if so)"), max_length=100, required=False)
+    second_breed = BreedField(label=_("Crossed with (if so)"), max_length=100, required=False)
     reason = forms.ChoiceField(
         label=_("How do you know?"), required=False, choices=[("", _("not said")), *Review.Reason.choices]
     )

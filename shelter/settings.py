@@ -197,9 +197,13 @@ AXES_LOCKOUT_TEMPLATE = "429.html"
 AXES_VERBOSE = False
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL = env.str("FLAIR_MAIL_FROM", default="Flair <flair@localhost>")
+PASSWORD_RESET_TIMEOUT = 24 * 60 * 60  # seconds
 
 LANGUAGE_CODE = "fr"
 LANGUAGES = [("fr", _("French")), ("en", _("English"))]
+LANGUAGE_COOKIE_AGE = 365 * 24 * 60 * 60  # seconds; without it the choice ends with the browser
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = env.str("FLAIR_TIME_ZONE", default="Europe/Paris")
 USE_TZ = True

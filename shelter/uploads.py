@@ -11,8 +11,9 @@ from django.utils.translation import gettext as _
 
 from breeds.classifier import UnreadableImage, inspect_image, remove_location
 from breeds.models import Prediction
+from shelter.animals import Animal
 from shelter.imports import Import, ImportItem
-from shelter.models import Animal, Photo, refusal
+from shelter.models import Photo, refusal
 
 Outcome = ImportItem.Outcome
 

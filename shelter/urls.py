@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from breeds.api import PredictView
-from shelter import intake, review_queue, views
+from shelter import account_pages, animal_pages, intake, lookalike_pages, review_queue, search_pages, views
 from shelter.api import PhotoViewSet
 
 router = SimpleRouter(use_regex_path=False)
@@ -20,21 +20,45 @@ urlpatterns = [
     path("imports/<int:pk>/parts/<int:number>/", intake.import_part, name="import_part"),
     path("imports/<int:pk>/dogs/", intake.import_dogs, name="import_dogs"),
     path("imports/<int:pk>/receipts.csv", intake.import_receipts, name="import_receipts"),
-    path("photos/", views.photo_list, name="photo_list"),
+    path("photos/", search_pages.photo_list, name="photo_list"),
+    path("photos/export.csv", search_pages.photo_export, {"kind": "csv"}, name="photo_csv"),
+    path("photos/export.zip", search_pages.photo_export, {"kind": "zip"}, name="photo_zip"),
+    path("photos/searches/", search_pages.save_search, name="save_search"),
+    path("photos/searches/<int:pk>/delete/", search_pages.delete_search, name="delete_search"),
+    path("photos/file/", animal_pages.file_photos, name="file_photos"),
     path("photos/<int:pk>/", views.photo, name="photo"),
     path("photos/<int:pk>/answer/", views.photo_answer, name="photo_answer"),
-    path("photos/<int:pk>/animal/", views.photo_animal, name="photo_animal"),
+    path("photos/<int:pk>/lookalikes/", lookalike_pages.photo_lookalikes, name="photo_lookalikes"),
     path("photos/<int:pk>/review/", views.photo_review, name="photo_review"),
     path("review/", review_queue.card, name="review_queue"),
     path("review/<int:pk>/later/", review_queue.put_off, name="review_later"),
     path("review/undo/", review_queue.undo, name="review_undo"),
     path("reviews/<int:pk>/withdraw/", views.review_withdraw, name="review_withdraw"),
     path("photos/<int:pk>/<str:kind>/", views.photo_file, name="photo_file"),
+    path("animals/", animal_pages.animal_list, name="animal_list"),
+    path("animals/new/", animal_pages.animal_edit, name="animal_new"),
+    path("animals/names/", animal_pages.animal_names, name="animal_names"),
+    path("animals/suggestions/", animal_pages.animal_suggestions, name="animal_suggestions"),
+    path("animals/<int:pk>/", animal_pages.animal, name="animal"),
+    path("animals/<int:pk>/edit/", animal_pages.animal_edit, name="animal_edit"),
+    path("animals/<int:pk>/photo/", animal_pages.animal_photo, name="animal_photo"),
     path("breeds/", views.breed_list, name="breed_list"),
+    path("lookalikes/", lookalike_pages.lookalike_search, name="lookalikes"),
+    path("account/", account_pages.account, name="account"),
+    path("account/tokens/", account_pages.make_token, name="make_token"),
+    path("account/tokens/<int:pk>/revoke/", account_pages.revoke_token, name="revoke_token"),
     path("accounts/login/", auth.LoginView.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path("accounts/password_change/", auth.PasswordChangeView.as_view(), name="password_change"),
     path("accounts/password_change/done/", auth.PasswordChangeDoneView.as_view(), name="password_change_done"),
+    path(
+        "accounts/password_reset/",
+        auth.PasswordResetView.as_view(subject_template_name="registration/password_reset_subject.txt"),
+        name="password_reset",
+    ),
+    path("accounts/password_reset/done/", auth.PasswordResetDoneView.as_view(), name="password_reset_done"),
+    path("accounts/reset/<uidb64>/<token>/", auth.PasswordResetConfirmView.as_view(), name="password_reset_confirm"),
+    path("accounts/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
     path("api/v1/predict/", PredictView.as_view(), name="predict"),

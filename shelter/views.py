@@ -2,7 +2,6 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
-from django.core.paginator import Paginator
 from django.db import connection
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -10,12 +9,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from breeds import words
-from breeds.models import Breed, BreedGroup, ClassifierVersion, Decision, Review, ReviewRefused
-from shelter.forms import AnimalNameForm, PhotoFilterForm
-from shelter.models import Animal, Photo
+from breeds.models import Breed, BreedGroup, ClassifierVersion, Review, ReviewRefused
+from shelter.models import Photo
 from shelter.reviews import ReviewForm, breed_names
 
-PHOTOS_A_PAGE = 48
 PHOTO_WITH_NAMES = Photo.objects.with_twin().select_related("breed", "second_breed", "animal", "uploaded_by")
 
 
@@ -25,33 +22,6 @@ def healthz(request):
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return JsonResponse({"status": "ok"})
-
-
-@login_required
-@require_GET
-def photo_list(request):
-    form = PhotoFilterForm(request.GET)
-    photos = form.apply(Photo.objects.select_related("breed", "second_breed", "animal").defer("animal__notes"))
-    breeds = Breed.objects.in_bulk()
-    return render(
-        request,
-        "shelter/photo_list.html",
-        {
-            "page_obj": Paginator(photos, PHOTOS_A_PAGE).get_page(request.GET.get("page")),
-            "breed_counts": [
-                {"breed": breeds[row["breed"]], "count": row["count"]} for row in Photo.objects.counts_by("breed")
-            ],
-            "group_counts": [
-                {"slug": row["group"], "name": BreedGroup(row["group"]).label, "count": row["count"]}
-                for row in Photo.objects.counts_by("group")
-            ],
-            "decision_counts": [
-                {"value": row["decision"], "label": Decision(row["decision"]).label, "count": row["count"]}
-                for row in Photo.objects.counts_by("decision")
-            ],
-            "filters": form.values,
-        },
-    )
 
 
 @login_required
@@ -67,7 +37,6 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
     return {
         "photo": found,
         "answer": found.answer,
-        "animal_names": Animal.objects.values_list("name", flat=True).distinct()[:500],
         "history": found.reviews.select_related("by", "breed", "second_breed", "withdrawal__by").exclude(
             verdict=Review.Verdict.WITHDRAW
         ),
@@ -87,16 +56,6 @@ def photo_answer(request, pk):
     if found.status != Photo.Status.PENDING:
         response["HX-Trigger"] = "answered"  # for the review beside it
     return response
-
-
-@login_required
-@require_POST
-def photo_animal(request, pk):
-    found = get_object_or_404(Photo, pk=pk)
-    form = AnimalNameForm(request.POST)
-    if form.is_valid():
-        form.file(found)
-    return redirect(found)
 
 
 @login_required
@@ -147,21 +106,21 @@ def _photo_is_gone(request):
 @login_required
 @require_GET
 def photo_file(request, pk, kind):
-    """The preview, or for those who may the original; never as anything a browser would run."""
+    """The preview, a smaller one, or for those who may the original; never as anything a browser would run."""
     found = get_object_or_404(Photo, pk=pk)
     if kind == "original" and not request.user.has_perm("shelter.view_original"):
         return redirect("photo_file", pk, "preview")
-    file = {"preview": found.preview, "original": found.image}.get(kind)
-    if not file:
+    file = {"original": found.image}.get(kind, found.preview)
+    if not file or kind not in {"original", "preview", *Photo.THUMBNAILS}:
         raise Http404
     try:
-        stored = file.open("rb")
+        stored = found.open_thumbnail(Photo.THUMBNAILS[kind]) if kind in Photo.THUMBNAILS else file.open("rb")
     except FileNotFoundError:
         raise Http404 from None
     response = FileResponse(
         stored,
-        content_type="image/jpeg" if kind == "preview" else found.media_type,
-        filename=f"{kind}-{found.pk}.jpg" if kind == "preview" else found.original_name,
+        content_type=found.media_type if kind == "original" else "image/jpeg",
+        filename=found.original_name if kind == "original" else f"{kind}-{found.pk}.jpg",
     )
     response["Cache-Control"] = "private, max-age=86400, immutable"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"

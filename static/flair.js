@@ -90,6 +90,58 @@ function setUpKeys() {
 
 if (document.querySelector("[data-keys]")) setUpKeys();
 
+/* Choosing photos of a list: the form that files them stays away until one is chosen. */
+
+function setUpFiling(form) {
+  function show(event) {
+    const chosen = [...form.elements].filter((element) => element.name === "photos" && element.checked).length;
+    form.hidden = !chosen;
+    if (event?.target.name === "photos") say(fill(form.dataset.count, { n: chosen }));
+  }
+  document.addEventListener("change", show);
+  show();
+}
+
+/* Photos of a dog in another order, by drag; the menu of each photo does the same. */
+
+function setUpSorting(list) {
+  const form = document.getElementById(list.dataset.sortable);
+  let dragged = null;
+  list.addEventListener("dragstart", (event) => {
+    dragged = event.target.closest("li");
+    dragged.classList.add("dragged");
+  });
+  list.addEventListener("dragover", (event) => {
+    const over = event.target.closest("[data-photo]");
+    if (!dragged || !over) return;
+    event.preventDefault();
+    if (over === dragged) return;
+    const follows = dragged.compareDocumentPosition(over) & Node.DOCUMENT_POSITION_FOLLOWING;
+    over[follows ? "after" : "before"](dragged);
+  });
+  list.addEventListener("drop", (event) => event.preventDefault());
+  list.addEventListener("dragend", () => {
+    dragged.classList.remove("dragged");
+    dragged = null;
+    const body = new FormData(form);
+    body.append("action", "order");
+    for (const item of list.children) body.append("photo", item.dataset.photo);
+    fetch(form.action, { method: "POST", body, redirect: "manual" });
+  });
+}
+
+/* A choice that sends its form by itself; the button is for browsers without scripts. */
+
+for (const select of document.querySelectorAll("select[data-submit]")) {
+  select.form.querySelector("button").hidden = true;
+  select.addEventListener("change", () => select.form.requestSubmit());
+}
+
+const filing = document.getElementById("filing");
+if (filing) setUpFiling(filing);
+
+for (const list of document.querySelectorAll("[data-sortable]")) setUpSorting(list);
+
 if (matchMedia("(min-width: 60rem)").matches)
   for (const details of document.querySelectorAll("[data-open-wide]")) details.open = true;
 

@@ -7,7 +7,8 @@ from django.utils import timezone
 from breeds import classifier as classifiers
 from breeds.models import ClassifierVersion
 from breeds.tasks import classify_photos
-from shelter.models import Animal, ApiToken, Photo
+from shelter.animals import Animal
+from shelter.models import ApiToken, Photo
 from tests.support import jpeg, upload
 from tests.test_uploading import REFUSED
 

@@ -124,3 +124,39 @@ def test_it_speaks_english_too(page):
     log_in(page)
     page.get_by_role("button", name="English").click()
     expect(page.get_by_role("link", name="Breeds").first).to_be_visible()
+
+
+@pytest.mark.parametrize("page", [{"width": 360, "height": 740}], ids=["small-phone"], indirect=True)
+def test_it_corrects_a_photo_on_a_small_phone_as_soon_as_its_answer_is_there(page):
+    log_in(page)
+    send(page, photo_file("teckel.jpg", encoded(drawn_dog("#7d4a2a"), "JPEG")))
+    page.locator("li.receipt.accepted").get_by_role("link", name="Ouvrir la fiche de la photo").click()
+    expect(page.locator(".answer-words")).to_have_text(ANSWER, timeout=60 * SECONDS)
+    said = page.locator("#review details")
+    if said.get_attribute("open") is None:
+        said.locator("summary").click()
+    picture_for_docs(page, "review-phone")
+    page.get_by_label("Sa race").fill("teckel")
+    page.get_by_label("Sa race").press("Enter")
+    expect(page.locator(".answer-words")).to_have_text("C’est un teckel (confirmé par admin)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_it_reviews_photos_with_keys_alone(page):
+    log_in(page)
+    send(page, *(photo_file(f"file-{seed}.jpg", jpeg(seed)) for seed in (200, 201)))
+    expect(page.locator("li.receipt.accepted .answer-words", has_text=ANSWER)).to_have_count(2, timeout=60 * SECONDS)
+    page.goto("/review/")
+    picture_for_docs(page, "queue-desktop")
+    first = page.locator("input[name=photo]").get_attribute("value")
+    page.keyboard.press("?")
+    expect(page.locator("#keys dl")).to_be_visible()
+    page.keyboard.press("n")
+    expect(page.locator(".messages")).to_contain_text("Il n’y a pas de chien sur cette photo")
+    expect(page.locator("input[name=photo]")).not_to_have_value(first)
+    page.keyboard.press("z")
+    expect(page.locator("input[name=photo]")).to_have_value(first)
+    page.keyboard.press("b")
+    page.keyboard.type("carlin")
+    page.keyboard.press("Enter")
+    expect(page.locator(".messages")).to_contain_text("C’est un carlin")

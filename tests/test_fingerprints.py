@@ -12,8 +12,9 @@ from PIL import ImageEnhance
 from breeds.tasks import classify_photos
 from ml.duplicates import difference_hash
 from ml.preprocessing import decode_image
+from shelter.animals import Animal
 from shelter.fingerprints import NEAR_BITS, Fingerprint, is_telling, quarters
-from shelter.models import Animal, Photo
+from shelter.models import Photo
 from shelter.uploads import upload_photo
 from tests.support import drawn_dog, encoded, jpeg, picture, upload
 

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from breeds.models import Breed, Prediction, Review, ReviewTurn
 from breeds.tasks import classify_photos
-from shelter.models import BLIND_ONE_IN, Animal, Photo
+from shelter.animals import Animal
+from shelter.models import BLIND_ONE_IN, Photo
 from shelter.uploads import upload_photo
 from tests.support import FakeClassifier, jpeg, upload
 
@@ -199,6 +200,21 @@ def test_it_undoes_several_steps_and_shows_each_photo_again(browser, answered, r
     page = browser.post(reverse("review_undo"), headers={"Accept-Language": "en"}, follow=True).content.decode()
     assert "There is nothing to undo." in page
     assert Review.objects.count() == 4
+
+
+def test_it_undoes_once_though_the_key_was_pressed_twice_at_once(browser, answered, rosa, monkeypatch):
+    photo = answered(1, "unsure")
+    say(browser, photo, verdict="cannot_tell")
+    withdraw = type(Review.objects.all()).withdraw
+
+    def after_the_other(self, review, *, by):
+        withdraw(self, review, by=by)
+        return withdraw(self, review, by=by)
+
+    monkeypatch.setattr(type(Review.objects.all()), "withdraw", after_the_other)
+    page = browser.post(reverse("review_undo"), headers={"Accept-Language": "en"}, follow=True)
+    assert "This was withdrawn already." in page.content.decode()
+    assert Review.objects.count() == 2
 
 
 def test_it_undoes_nothing_that_others_said(browser, answered, sami):

@@ -18,7 +18,8 @@ from ml import BadDataset, MLError
 from ml.datasets import FRACTIONS, Dataset, Item, breeds_of, load_dataset, scan_dataset
 from ml.models import BACKBONES, Backbone
 from ml.reviewed import MIN_DOGS, MIN_PHOTOS, ReviewedPhoto, load_joined, split_reviewed, write_reviewed
-from shelter.models import Animal, Photo
+from shelter.animals import Animal
+from shelter.models import Photo
 from shelter.uploads import Outcome, upload_photo
 from tests.ml_support import drawn_dog, encode, write_dataset
 from tests.support import upload

@@ -8,7 +8,8 @@ from django.urls import reverse
 from PIL import ExifTags, Image
 
 from breeds.models import Prediction
-from shelter.models import Animal, Photo
+from shelter.animals import Animal
+from shelter.models import Photo
 from shelter.uploads import Outcome, file_name, upload_photo
 from tests.support import encoded, jpeg, picture, upload
 

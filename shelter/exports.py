@@ -1,0 +1,138 @@
+"""What a search shows, as a table or as a folder of pictures, written while it is sent: memory stays flat."""
+
+import csv
+import zipfile
+from collections.abc import Iterator
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from breeds.words import fold
+from shelter.models import Photo
+
+AT_ONCE = 1000
+MOST_IN_A_ZIP = 20_000
+
+
+class _Sink:
+    """A file that only collects what was written since it was last asked."""
+
+    def __init__(self):
+        self.parts = []
+
+    def write(self, part) -> int:
+        self.parts.append(part)
+        return len(part)
+
+    def flush(self) -> None:
+        pass
+
+    def take(self):
+        taken = (b"" if self.parts and isinstance(self.parts[0], bytes) else "").join(self.parts)
+        self.parts.clear()
+        return taken
+
+
+def harmless(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")) else text
+
+
+class PhotoTable:
+    """Rows of a table that a spreadsheet of the reader's language opens with a double click."""
+
+    def __init__(self, language: str, base_url: str):
+        self.base_url = base_url
+        self.is_french = language.startswith("fr")
+        self.sink = _Sink()
+        # A French spreadsheet expects a decimal comma, and so a semicolon between the columns.
+        self.writer = csv.writer(self.sink, delimiter=";" if self.is_french else ",")
+
+    def head(self) -> str:
+        self.writer.writerow([
+            _("Number"), _("Dog"), _("Microchip"), _("Answer"), _("Breed"), _("Group"), _("Probability"),
+            _("Verified"), _("Status"), _("Sent on"), _("Sent by"), _("File name"), "SHA-256", _("Address"),
+            _("Picture"),
+        ])  # fmt: skip
+        return "\ufeff" + self.sink.take()
+
+    def row(self, photo: Photo, picture: str = "") -> str:
+        animal = photo.animal
+        cells = [
+            str(photo.pk),
+            animal.numbered if animal else "",
+            animal.microchip if animal else "",
+            photo.get_decision_display(),
+            breeds_of(photo),
+            photo.get_group_display(),
+            self._number(photo.probability),
+            (_("yes") if photo.by_person else _("no")) if photo.source else "",
+            photo.get_status_display(),
+            timezone.localtime(photo.uploaded_at).strftime("%Y-%m-%d %H:%M"),
+            photo.uploaded_by.get_username() if photo.uploaded_by else "",
+            photo.original_name,
+            photo.sha256,
+            self.base_url + photo.get_absolute_url(),
+            picture,
+        ]
+        self.writer.writerow([harmless(str(cell)) for cell in cells])
+        return self.sink.take()
+
+    def _number(self, value: float | None) -> str:
+        if value is None:
+            return ""
+        return number_format(round(value, 4), 4, force_grouping=False) if self.is_french else f"{value:.4f}"
+
+
+def breeds_of(photo: Photo) -> str:
+    """The breed, or both of a cross."""
+    return " × ".join(breed.name for breed in (photo.breed, photo.second_breed) if breed)
+
+
+def with_all(photos: QuerySet) -> QuerySet:
+    return photos.select_related("animal", "breed", "second_breed", "uploaded_by").defer("animal__notes")
+
+
+def csv_of(photos: QuerySet, language: str, base_url: str) -> Iterator[bytes]:
+    with override(language):  # what is sent later is no longer within the request's own language
+        table = PhotoTable(language, base_url)
+        yield table.head().encode()
+        lines = []
+        for photo in with_all(photos).iterator(AT_ONCE):
+            lines.append(table.row(photo))
+            if len(lines) == AT_ONCE:
+                yield "".join(lines).encode()
+                lines.clear()
+        yield "".join(lines).encode()
+
+
+def zip_of(photos: QuerySet, language: str, base_url: str) -> Iterator[bytes]:
+    """Previews (upright, without GPS) in a folder per answer, and the table, which names the picture of each row.
+
+    A photo without a preview, or whose file is missing, has its row without a picture.
+    """
+    with override(language):
+        table, sink = PhotoTable(language, base_url), _Sink()
+        lines = [table.head()]
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+            for photo in with_all(photos).iterator(AT_ONCE):
+                name = picture_name(photo)
+                try:
+                    with photo.preview.open("rb") as file:
+                        archive.writestr(name, file.read())
+                except (ValueError, FileNotFoundError):  # Django's ValueError: there is no preview (yet)
+                    name = ""
+                lines.append(table.row(photo, name))
+                yield sink.take()
+            archive.writestr("photos.csv", "".join(lines).encode(), zipfile.ZIP_DEFLATED)
+        yield sink.take()
+
+
+def picture_name(photo: Photo) -> str:
+    """epagneul-breton/12-rex.jpg"""
+    folder = fold(breeds_of(photo) or photo.get_decision_display() or photo.get_status_display())
+    stem = fold(photo.animal.name if photo.animal else photo.original_name.rsplit(".", 1)[0])[:60]
+    return f"{folder}/{photo.pk} {stem}".strip().replace(" ", "-") + ".jpg"

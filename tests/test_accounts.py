@@ -1,0 +1,94 @@
+"""What people settle for themselves: mail address, forgotten passwords, keys for scripts."""
+
+import re
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from shelter.models import ApiToken
+
+KEY = {"name": "Site internet", "scopes": ["read", "upload"], "days": "30"}
+
+
+def key_on(response) -> str:
+    return re.search(r"flair_[\w-]{40,}", response.content.decode())[0]
+
+
+def test_it_shows_a_new_key_once(staff, anne):
+    response = staff.post(reverse("make_token"), KEY)
+    token = ApiToken.find(key_on(response))
+    assert (token.user, token.name, token.scopes) == (anne, "Site internet", ["read", "upload"])
+    assert (token.expires_at - timezone.now()).days in (29, 30)
+    assert "no-store" in response["Cache-Control"]
+    assert "flair_" not in staff.get(reverse("account")).content.decode()
+
+
+def test_it_makes_a_key_that_opens_the_api_until_it_is_revoked(staff, anne):
+    key = key_on(staff.post(reverse("make_token"), KEY | {"days": "0"}))
+
+    def status() -> int:
+        return staff.get("/api/v1/photos/", headers={"Authorization": f"Token {key}"}).status_code
+
+    assert status() == 200
+    staff.post(reverse("revoke_token", args=[ApiToken.find(key).pk]))
+    assert status() == 401
+    assert not staff.get(reverse("account")).context["tokens"]
+
+
+@pytest.mark.parametrize("change", [{"name": ""}, {"scopes": []}, {"scopes": ["root"]}, {"days": "9999"}])
+def test_it_makes_no_key_without_a_name_a_scope_and_a_known_span(staff, anne, change):
+    assert staff.post(reverse("make_token"), KEY | change).status_code == 422
+    assert not ApiToken.objects.exists()
+
+
+def test_it_revokes_only_ones_own_keys(staff, bruno):
+    token, key = ApiToken.issue(bruno, ["read"])
+    assert staff.post(reverse("revoke_token", args=[token.pk])).status_code == 404
+    assert ApiToken.find(key)
+
+
+def test_it_changes_the_mail_address_for_who_knows_the_password(staff, anne):
+    response = staff.post(reverse("account"), {"email": "a@example.org", "password": "wrong"})
+    assert response.status_code == 422
+    anne.refresh_from_db()
+    assert anne.email == ""
+    staff.post(reverse("account"), {"email": "a@example.org", "password": "un-mot-de-passe"})
+    anne.refresh_from_db()
+    assert anne.email == "a@example.org"
+
+
+@pytest.mark.parametrize(
+    ("language", "subject"), [("fr", "Flair : choisir un nouveau mot de passe"), ("en", "Flair: choose a new password")]
+)
+def test_it_sends_a_link_that_sets_a_new_password_once(client, anne, mailoutbox, language, subject):
+    anne.email = "anne@example.org"
+    anne.save()
+    client.post(reverse("password_reset"), {"email": "Anne@example.org"}, headers={"Accept-Language": language})
+    (mail,) = mailoutbox
+    assert (mail.subject, mail.to) == (subject, ["anne@example.org"])
+    link = re.search(r"http://testserver(/\S+)", mail.body)[1]
+    form = client.get(link, follow=True)
+    new = {"new_password1": "un-autre-mot-1", "new_password2": "un-autre-mot-1"}
+    done = client.post(form.redirect_chain[-1][0], new, follow=True)
+    assert done.status_code == 200
+    assert client.login(request=done.wsgi_request, username="anne", password="un-autre-mot-1")
+    assert not client.get(link, follow=True).context["validlink"]
+
+
+def test_it_tells_nobody_which_addresses_have_an_account(client, db, mailoutbox):
+    response = client.post(reverse("password_reset"), {"email": "nobody@example.org"}, follow=True)
+    assert response.redirect_chain[-1][0] == reverse("password_reset_done")
+    assert mailoutbox == []
+
+
+def test_it_keeps_the_language_longer_than_the_browser_is_open(client, db):
+    response = client.post(reverse("set_language"), {"language": "en", "next": "/accounts/login/"})
+    assert response.cookies["django_language"]["max-age"] > 300 * 24 * 3600
+
+
+def test_it_says_in_plain_words_that_an_account_is_locked(client, anne, settings):
+    for _ in range(settings.AXES_FAILURE_LIMIT):
+        response = client.post(reverse("login"), {"username": "anne", "password": "wrong"})
+    assert response.status_code == 429
+    assert "quart d’heure" in response.content.decode()
