@@ -136,17 +136,23 @@ def test_it_speaks_english_too(page):
 # -- sending many files ----------------------------------------------------------------------------------------------
 
 
-def gate(page: Page, pattern: str) -> list:
-    """Hold back every request to an address until the test lets it go."""
-    held = []
-    page.route(pattern, lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
-    return held
+class Gate:
+    """Holds back what is posted to an address until the test opens it."""
 
+    def __init__(self, page: Page, pattern: re.Pattern):
+        self.is_open, self.held = False, []
+        page.route(pattern, self.meet)
 
-def let_go(page: Page, held: list) -> None:
-    page.unroute_all(behavior="ignoreErrors")
-    for route in held:
-        route.continue_()
+    def meet(self, route) -> None:
+        if self.is_open:
+            route.continue_()
+        else:
+            self.held.append(route)
+
+    def open(self) -> None:
+        self.is_open = True
+        for route in self.held:
+            route.continue_()
 
 
 def forgive_broken_connections(complaints: list[str]) -> None:
@@ -155,16 +161,16 @@ def forgive_broken_connections(complaints: list[str]) -> None:
 
 def test_it_sends_thirty_files_a_few_at_a_time_with_pause_and_filterable_receipts(page):
     log_in(page)
-    held = gate(page, re.compile(r"/upload/check/$"))
+    gate = Gate(page, re.compile(r"/upload/check/$"))
     good = [photo_file(f"meute-{seed}.jpg", jpeg(2000 + seed)) for seed in range(26)]
     bad = [photo_file(f"rebut-{number}.jpg", b"%PDF" + bytes([number])) for number in range(3)]
     send(page, *good, *bad, photo_file("encore.jpg", jpeg(2000)))
     expect(page.locator(".batch-text")).to_have_text("Envoi : 0 sur 30")
     page.wait_for_timeout(500)
-    assert len(held) == 3  # a few in flight, the others wait
+    assert len(gate.held) == 3  # a few in flight, the others wait
 
     page.get_by_role("button", name="Pause").click()
-    let_go(page, held)
+    gate.open()
     expect(page.locator(".batch-text")).to_contain_text("Envoi : 3 sur 30 · En pause")
     expect(page.locator("li.receipt", has_text="En pause")).to_have_count(27)
 
@@ -190,7 +196,8 @@ def test_it_goes_on_by_itself_after_a_lost_connection_and_makes_no_duplicates(pa
         """The server takes the photo; the browser never hears of it."""
         if route.request.method != "POST" or len(lost) >= 2:
             return route.continue_()
-        lost.append(route.fetch())
+        lost.append(route.request.url)
+        route.fetch()
         return route.abort("connectionreset")
 
     page.route(f"{flair.url}/", lose_the_answer)
