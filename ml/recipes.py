@@ -239,7 +239,7 @@ def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: 
     images, label_index = centre_images(dataset, val, config.image_size), dataset.label_index(val)
     after = tuned.get_weights()
     best_loss, best_share = np.inf, 1.0
-    for share in (0.25, 0.5, 0.75, 1.0):
+    for share in (0.4, 0.7, 1.0):
         tuned.set_weights(_mixed(after, before, share))
         logits = _exported_logits(tuned, images, place)
         loss = log_loss(softmax(logits, fit_temperature(logits, label_index)), label_index)
