@@ -6,6 +6,7 @@ photo and receipt are written in one transaction, and repeats nothing, because o
 """
 
 import io
+import itertools
 import os
 import uuid
 from collections.abc import Callable
@@ -41,18 +42,14 @@ class ImportQuerySet(models.QuerySet):
 
     def receive(self, user, name: str, size: int, stamp: str = "") -> "Import":
         """Where the pieces of this archive go: the same row for the same file until it is whole."""
-        key = uuid.uuid5(uuid.NAMESPACE_OID, f"{user.pk}|{name}|{size}|{stamp}")
-        begun = self.filter(key=key).first()
-        if begun and begun.status == Import.Status.RECEIVING:
-            return begun
-        return self.create(
-            key=uuid.uuid4() if begun else key,
-            user=user,
-            kind=Import.Kind.ARCHIVE,
-            status=Import.Status.RECEIVING,
-            name=name,
-            size=size,
-        )
+        fields = {
+            "user": user, "kind": Import.Kind.ARCHIVE, "status": Import.Status.RECEIVING, "name": name, "size": size,
+        }  # fmt: skip
+        for time in itertools.count():  # how often this file was sent before
+            key = uuid.uuid5(uuid.NAMESPACE_OID, f"{user.pk}|{name}|{size}|{stamp}|{time}")
+            batch, _created = self.get_or_create(key=key, defaults=fields)
+            if batch.status == Import.Status.RECEIVING:
+                return batch
 
     def from_disk(self, kind: str, sources: list[Path], user) -> "Import":
         """The unfinished import of these paths, or a new one."""
@@ -64,9 +61,9 @@ class ImportQuerySet(models.QuerySet):
         )
 
     def open_work(self, now: datetime):
-        return self.filter(
-            Q(status=Import.Status.WAITING) | Q(status=Import.Status.RUNNING, leased_until__lt=now)
-        ).order_by("pk")
+        """What waits, and what a lost worker held; one that met a problem rests first, so that others come to turn."""
+        is_free = Q(leased_until=None) | Q(leased_until__lt=now)
+        return self.filter(is_free, status__in=[Import.Status.WAITING, Import.Status.RUNNING]).order_by("pk")
 
     def awaits_work(self, now: datetime | None = None) -> bool:
         return any(batch.is_within_reach() for batch in self.open_work(now or timezone.now()))
@@ -205,8 +202,9 @@ class Import(models.Model):
         return bool(self._mine().update(leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS)))
 
     def give_back(self, code: str = "") -> None:
-        """Another may go on, or the same later; `code` says what is in the way."""
-        self._mine().update(status=self.Status.WAITING, lease=None, leased_until=None, error_code=code)
+        """Another may go on at once; where `code` says that something is in the way, somebody tries again later."""
+        rest = timezone.now() + timedelta(seconds=settings.CLAIM_LEASE_SECONDS) if code else None
+        self._mine().update(status=self.Status.WAITING, lease=None, leased_until=rest, error_code=code)
 
     def fail(self, code: str) -> None:
         type(self).objects.filter(pk=self.pk).exclude(status=self.Status.DONE).update(

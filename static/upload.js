@@ -175,29 +175,30 @@ function setUpSending(form) {
   }
 
   async function sendPhoto(item) {
-    const batch = form.elements.batch.value;
+    const batch = words.key;
     const digest = await sha256(item.file);
     if (digest) {
       const known = await post(words.check, { batch, sha256: digest, name: item.file.name }, token);
       if (known.status !== 204) return takeReceipts(item, known, words.check);
     }
-    const answer = await post(form.action, { batch, images: item.file }, token, progress(item));
-    takeReceipts(item, answer, form.action);
+    const answer = await post(words.upload, { batch, images: item.file }, token, progress(item));
+    takeReceipts(item, answer, words.upload);
   }
 
   async function sendArchive(item) {
     const { name, size, lastModified } = item.file;
-    let answer = await post(words.archives, { name, size, stamp: lastModified }, token);
-    while (answer.status === 200 || answer.status === 409) {
-      if (wasSentElsewhere(answer, words.archives) && !answer.responseURL.includes("/parts/")) break;
+    let path = words.archives;
+    let answer = await post(path, { name, size, stamp: lastModified }, token);
+    while ((answer.status === 200 || answer.status === 409) && !wasSentElsewhere(answer, path)) {
       const { received, part_bytes, part_count, parts_url, url } = JSON.parse(answer.responseText);
       item.loaded = Math.min(received * part_bytes, size);
       if (received === part_count) return arrived(item, url);
       if (paused) return wait(item, words.paused);
       const part = item.file.slice(received * part_bytes, (received + 1) * part_bytes);
-      answer = await post(`${parts_url}${received}/`, { part }, token, progress(item, item.loaded));
+      path = `${parts_url}${received}/`;
+      answer = await post(path, { part }, token, progress(item, item.loaded));
     }
-    refuse(item, answer, words.archives);
+    refuse(item, answer, path);
   }
 
   function arrived(item, url) {
@@ -283,7 +284,7 @@ function setUpSending(form) {
     for (const file of files) {
       const item = { file, row: blankRow.cloneNode(true), state: "waiting", loaded: 0, losses: 0, canRetry: false };
       addRow(item);
-      if (file.size > Number(form.dataset.maxBytes) && !isArchive(file)) fail(item, words.large);
+      if (file.size > Number(words.maxBytes) && !isArchive(file)) fail(item, words.large);
       items.push(item);
       rows.append(item.row);
     }

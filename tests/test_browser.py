@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.serving import PASSWORD, serving
 from tests.support import drawn_dog, encoded, jpeg
+from tests.test_archives import zipped
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -40,11 +41,17 @@ def chromium():
 
 
 @pytest.fixture
-def page(chromium, flair, request):
+def complaints():
+    """What the console said; a test that breaks the connection itself takes out what that must cause."""
+    return []
+
+
+@pytest.fixture
+def page(chromium, flair, request, complaints):
     """A French browser; the console must stay silent."""
     viewport = getattr(request, "param", DESKTOP)
     context = chromium.new_context(locale="fr-FR", viewport=viewport, base_url=flair.url)
-    page, complaints = context.new_page(), []
+    page = context.new_page()
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.set_default_timeout(20 * SECONDS)
@@ -160,3 +167,112 @@ def test_it_reviews_photos_with_keys_alone(page):
     page.keyboard.type("carlin")
     page.keyboard.press("Enter")
     expect(page.locator(".messages")).to_contain_text("C’est un carlin")
+
+
+# -- sending many files ----------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """Holds back what is posted to an address until the test opens it."""
+
+    def __init__(self, page: Page, pattern: re.Pattern):
+        self.is_open, self.held = False, []
+        page.route(pattern, self.meet)
+
+    def meet(self, route) -> None:
+        if self.is_open:
+            route.continue_()
+        else:
+            self.held.append(route)
+
+    def open(self) -> None:
+        self.is_open = True
+        for route in self.held:
+            route.continue_()
+
+
+def forgive_broken_connections(complaints: list[str]) -> None:
+    complaints[:] = [text for text in complaints if not text.startswith("Failed to load resource")]
+
+
+def test_it_sends_thirty_files_a_few_at_a_time_with_pause_and_filterable_receipts(page):
+    log_in(page)
+    gate = Gate(page, re.compile(r"/upload/check/$"))
+    good = [photo_file(f"meute-{seed}.jpg", jpeg(2000 + seed)) for seed in range(26)]
+    bad = [photo_file(f"rebut-{number}.jpg", b"%PDF" + bytes([number])) for number in range(3)]
+    send(page, *good, *bad, photo_file("encore.jpg", jpeg(2000)))
+    expect(page.locator(".batch-text")).to_have_text("Envoi : 0 sur 30")
+    page.wait_for_timeout(500)
+    assert len(gate.held) == 3  # a few in flight, the others wait
+
+    page.get_by_role("button", name="Pause").click()
+    gate.open()
+    expect(page.locator(".batch-text")).to_contain_text("Envoi : 3 sur 30 · En pause")
+    expect(page.locator("li.receipt", has_text="En pause")).to_have_count(27)
+
+    page.get_by_role("button", name="Reprendre").click()
+    expect(page.locator("li.receipt.accepted")).to_have_count(26, timeout=60 * SECONDS)
+    expect(page.locator("li.receipt.refused")).to_have_count(3)
+    expect(page.locator("li.receipt.known")).to_have_count(1)
+
+    page.get_by_role("button", name="Refusées 3").click()
+    expect(page.locator("li.receipt:visible")).to_have_count(3)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Télécharger").click()
+    table = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
+    assert len(table) == 31
+    assert sum("refusée" in line for line in table) == 3
+
+
+def test_it_goes_on_by_itself_after_a_lost_connection_and_makes_no_duplicates(page, flair, complaints):
+    log_in(page)
+    lost = []
+
+    def lose_the_answer(route):
+        """The server takes the photo; the browser never hears of it."""
+        if route.request.method != "POST" or len(lost) >= 2:
+            return route.continue_()
+        lost.append(route.request.url)
+        route.fetch()
+        return route.abort("connectionreset")
+
+    page.route(f"{flair.url}/", lose_the_answer)
+    send(page, *[photo_file(f"tunnel-{seed}.jpg", jpeg(3000 + seed)) for seed in range(6)])
+    expect(page.locator("li.receipt.accepted")).to_have_count(6, timeout=60 * SECONDS)
+    assert len(lost) == 2
+    forgive_broken_connections(complaints)
+    expect(page.locator("li.receipt.known")).to_have_count(0)
+    page.unroute_all(behavior="ignoreErrors")
+    page.goto("/photos/")
+    names = page.evaluate("fetch('/api/v1/photos/?page_size=200').then((r) => r.json()).then((p) => p.results)")
+    assert sorted(photo["original_name"] for photo in names if photo["original_name"].startswith("tunnel")) == [
+        f"tunnel-{seed}.jpg" for seed in range(6)
+    ]
+
+
+def test_it_offers_to_retry_what_the_server_could_not_take(page, complaints):
+    log_in(page)
+    page.route(re.compile(r"/upload/check/$"), lambda route: route.fulfill(status=503, body="down"))
+    send(page, *[photo_file(f"panne-{seed}.jpg", jpeg(4000 + seed)) for seed in range(2)])
+    expect(page.locator("li.receipt.refused", has_text="Réessayez")).to_have_count(2)
+    page.unroute_all(behavior="ignoreErrors")
+    forgive_broken_connections(complaints)
+    page.locator("#batch").get_by_role("button", name="Réessayer").click()
+    expect(page.locator("li.receipt.accepted")).to_have_count(2, timeout=60 * SECONDS)
+
+
+def test_it_takes_a_zip_from_the_upload_page_and_files_its_folders_under_dogs(page):
+    log_in(page)
+    packed = zipped(
+        {f"{dog}/{seed}.jpg": jpeg(5000 + seed) for seed, dog in enumerate(["Noisette", "Noisette", "Gaïa"])}
+    )
+    send(page, {"name": "refuge.zip", "mimeType": "application/zip", "buffer": packed})
+    page.get_by_role("link", name="Suivre l’import").click(timeout=60 * SECONDS)
+    expect(page.locator("#import-progress")).to_contain_text("Tout est arrivé", timeout=60 * SECONDS)
+    page.reload()
+    expect(page.get_by_label("Noisette, 2 photos")).to_have_value("Noisette")
+    page.get_by_label("Gaïa, 1 photo").fill("Gaïa la douce")
+    page.get_by_role("button", name="Classer ces photos").click()
+    expect(page.get_by_label("Noisette, 2 photos")).to_have_count(0)
+    page.goto("/photos/?q=Gaïa la douce")
+    expect(page.locator(".photo-card")).to_have_count(1)

@@ -110,6 +110,9 @@ def test_it_begins_anew_when_the_same_archive_is_sent_after_it_was_done(anne):
     second = received(anne, zipped({"1.jpg": jpeg(1)}))
     run_imports()
     assert second != first
+    begun = Import.objects.receive(anne, "refuge.zip", first.size)
+    assert begun not in (first, second)
+    assert Import.objects.receive(anne, "refuge.zip", first.size) == begun  # and is found again to go on
     assert outcomes(second) == {"1.jpg": "known"}
 
 
@@ -195,6 +198,7 @@ def test_it_writes_photo_and_receipt_together_or_not_at_all(anne, monkeypatch, s
     monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: None)
     batch.refresh_from_db()
     assert (batch.status, batch.error_code) == (Import.Status.WAITING, "passing")
+    expire(batch)
     work_slice(Import.objects.claim())
     assert outcomes(batch) == {"1.jpg": "accepted"}
 
@@ -227,6 +231,19 @@ def test_it_leaves_a_late_worker_nothing_to_change(anne):
     assert not item.settle("refused", code="interrupted")
     batch.refresh_from_db()
     assert (batch.status, batch.error_code, item.outcome) == (Import.Status.DONE, "", "accepted")
+
+
+def test_it_lets_other_imports_come_to_turn_while_one_meets_a_problem(anne, monkeypatch):
+    stuck, other = (
+        received(anne, zipped({"1.jpg": jpeg(1)}), "a.zip"),
+        received(anne, zipped({"2.jpg": jpeg(2)}), "b.zip"),
+    )
+    held = Import.objects.claim(stuck.pk)
+    held.give_back("passing")
+    assert Import.objects.claim() == other
+    assert Import.objects.claim() is None
+    expire(stuck)
+    assert Import.objects.claim() == stuck
 
 
 def test_it_stops_after_a_slice_and_passes_the_hint_on(anne, settings, hints):
@@ -327,6 +344,7 @@ def test_it_waits_while_the_disk_is_unplugged_and_loses_nothing(disk, tmp_path):
     assert (batch.status, batch.error_code, batch.counts["waiting"]) == (Import.Status.WAITING, "passing", 5)
     assert not Import.objects.awaits_work()
     (tmp_path / "unplugged").rename(disk)
+    expire(batch)
     run_imports()
     assert set(outcomes(batch).values()) == {"accepted", "known", "not_an_image"}
 
