@@ -61,6 +61,9 @@ class ThresholdsSerializer(serializers.Serializer):
     agreement = serializers.FloatField(required=False)
     familiarity = serializers.FloatField(required=False, allow_null=True)
 
+    def to_representation(self, thresholds: dict) -> dict:
+        return {name: thresholds[name] for name in self.fields if name in thresholds}
+
 
 class PredictionAnswerSerializer(serializers.Serializer):
     """A decision: `label` is empty unless it is `breed`, `group` unless it is `breed` or `group`.

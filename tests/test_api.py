@@ -46,7 +46,7 @@ REASON = {
         "en": "“beagle” reaches 90.0%. Flair names a breed from 70.0%.",
     },
 }
-THRESHOLDS = {"energy": 2.0, "breed": 0.7, "group": 0.8, "agreement": -0.34}
+THRESHOLDS = {"energy": 2.0, "breed": 0.7, "group": 0.8, "agreement": -0.34, "familiarity": None}
 
 
 def test_it_says_why_in_both_languages(api, classifier):
