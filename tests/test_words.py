@@ -67,11 +67,7 @@ def test_it_has_words_for_every_reason_that_there_is():
 def test_it_speaks_of_labels_and_groups_that_the_catalogue_lacks():
     reasons = [
         Reason(Because.BREED_SURE, 0.9, 0.7, ("village_dog",), 0.05),
-        Reason(Because.UNFAMILIAR, 3.0, 10.0, ("beagle",)): (
-        "« beagle » s’en rapproche le plus, mais ce chien est peut-être d’une race que Flair ne connaît pas.",
-        "“beagle” comes closest, but this dog may be of a breed that Flair does not know.",
-    ),
-    Reason(Because.GROUP_SURE, 0.9, 0.7, ("setters",)),
+        Reason(Because.GROUP_SURE, 0.9, 0.7, ("setters",)),
     ]
     with override("en"):
         first, second = words.why([asdict(reason) for reason in reasons])
