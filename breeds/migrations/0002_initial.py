@@ -9,8 +9,8 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('breeds', '0001_initial'),
-        ('shelter', '0001_initial'),
+        ("breeds", "0001_initial"),
+        ("shelter", "0001_initial"),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0002_initial'),
+        ("breeds", "0002_initial"),
     ]
 
     operations = [

@@ -6,8 +6,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0003_keep_what_answers_were_made_from'),
-        ('shelter', '0001_initial'),
+        ("breeds", "0003_keep_what_answers_were_made_from"),
+        ("shelter", "0001_initial"),
     ]
 
     operations = [

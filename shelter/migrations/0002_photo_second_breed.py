@@ -7,8 +7,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0003_reviews'),
-        ('shelter', '0001_initial'),
+        ("breeds", "0005_reviews"),
+        ("shelter", "0001_initial"),
     ]
 
     operations = [

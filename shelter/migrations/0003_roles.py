@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
-        ("breeds", "0003_reviews"),
+        ("breeds", "0005_reviews"),
         ("shelter", "0002_photo_second_breed"),
     ]
 

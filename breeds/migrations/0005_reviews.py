@@ -9,8 +9,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0004_find_answers_by_time'),
-        ('shelter', '0001_initial'),
+        ("breeds", "0004_find_answers_by_time"),
+        ("shelter", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -18,8 +18,8 @@ def fold_names(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0005_review_turns'),
-        ('shelter', '0004_reviewers_use_the_queue'),
+        ("breeds", "0008_review_turns"),
+        ("shelter", "0007_reviewers_use_the_queue"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

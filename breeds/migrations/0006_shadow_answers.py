@@ -14,8 +14,8 @@ def activated_when_registered(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0003_reviews'),
-        ('shelter', '0003_roles'),
+        ("breeds", "0005_reviews"),
+        ("shelter", "0003_roles"),
     ]
 
     operations = [

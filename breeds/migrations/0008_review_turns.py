@@ -8,8 +8,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0005_keep_the_familiarity_of_answers'),
-        ('shelter', '0003_roles'),
+        ("breeds", "0007_keep_the_familiarity_of_answers"),
+        ("shelter", "0003_roles"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -8,8 +8,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0005_review_turns'),
-        ('shelter', '0002_animal_records_and_sorting'),
+        ("breeds", "0008_review_turns"),
+        ("shelter", "0008_animal_records_and_sorting"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

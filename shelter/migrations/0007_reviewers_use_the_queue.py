@@ -16,6 +16,6 @@ def give_right(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
-    dependencies = [("breeds", "0005_review_turns"), ("shelter", "0004_imports")]
+    dependencies = [("breeds", "0008_review_turns"), ("shelter", "0006_imports")]
 
     operations = [migrations.RunPython(give_right, migrations.RunPython.noop)]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0004_shadow_answers'),
+        ("breeds", "0006_shadow_answers"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('shelter', '0002_photos_without_location'),
+        ("shelter", "0004_photos_without_location"),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('shelter', '0003_roles'),
+        ("shelter", "0003_roles"),
     ]
 
     operations = [
