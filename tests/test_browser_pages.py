@@ -1,0 +1,124 @@
+"""Dogs, search and account in Chromium: the paths that need scripts, and no barrier that axe can find."""
+
+# ruff: noqa: F811  (fixtures that are imported are also arguments)
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support import drawn_dog, encoded
+from tests.test_browser import (  # noqa: F401  (the fixtures)
+    ANSWER,
+    DESKTOP,
+    SECONDS,
+    chromium,
+    flair,
+    log_in,
+    page,
+    photo_file,
+    picture_for_docs,
+    send,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+AXE = Path(__file__).with_name("axe.min.js").read_text()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+PHONE = {"width": 360, "height": 780}
+
+
+def file_two_photos(page: Page, dog: str) -> None:
+    """Send two photos, choose both in the list, and file them under a dog."""
+    files = [photo_file(f"{dog}-{coat}.jpg", encoded(drawn_dog(coat), "JPEG")) for coat in COATS[dog]]
+    send(page, *files)
+    answers = page.locator("li.receipt.accepted .answer-words", has_text=ANSWER)
+    expect(answers).to_have_count(2, timeout=60 * SECONDS)
+    page.goto("/photos/?filed=no")
+    bar = page.locator("#filing")
+    expect(bar).to_be_hidden()
+    for file in files:
+        page.get_by_label(f"Choisir {file['name']}").check()
+    with page.expect_response("**/animals/names/*"):
+        bar.get_by_label("Classer les photos choisies dans la fiche de").fill(dog)
+    page.wait_for_load_state("networkidle")
+    bar.get_by_role("button", name="Classer").click()
+
+
+COATS = {"Éclair": ["#a8632f", "#d9a441"], "Noisette": ["#5b3a21", "#efe6d6"]}
+
+
+def order_of(page: Page) -> list[str]:
+    return [item.get_attribute("data-photo") for item in page.locator("[data-photo]").all()]
+
+
+@pytest.mark.parametrize("page", [DESKTOP], indirect=True)
+def test_it_files_photos_under_a_dog_and_finds_it_again(page):
+    log_in(page)
+    file_two_photos(page, "Éclair")
+    expect(page.locator(".messages")).to_contain_text("2 photos sont classées dans la fiche de Éclair.")
+    page.goto("/photos/?q=ECLAIR")
+    expect(page.locator(".photo-card")).to_have_count(2)
+    page.goto("/animals/?q=eclair")
+    page.locator(".photo-card", has_text="Éclair").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Éclair")
+    first, second = order_of(page)
+    page.locator(f"[data-photo='{first}'] .menu summary").click()
+    page.get_by_role("button", name="La reculer d’une place").first.click()
+    page.wait_for_url(re.compile(r"/animals/\d+/#photos$"))
+    assert order_of(page) == [second, first]
+    with page.expect_response(lambda response: "/photo/" in response.url and response.request.method == "POST"):
+        page.locator(f"[data-photo='{first}'] .photo-card").drag_to(
+            page.locator(f"[data-photo='{second}'] .photo-card")
+        )
+    page.reload()
+    assert order_of(page) == [first, second]
+
+
+@pytest.mark.parametrize("page", [PHONE, DESKTOP], ids=["phone", "desktop"], indirect=True)
+def test_axe_finds_no_barrier(page, request):
+    size = request.node.callspec.id
+    log_in(page)
+    if size == "phone":
+        file_two_photos(page, "Noisette")
+    page.goto("/animals/")
+    dog = page.locator(".photo-card").first.get_attribute("href")
+    page.goto(dog)
+    photo = page.locator("[data-photo] .photo-card").first.get_attribute("href")
+    addresses = {
+        "dogs": "/animals/", "dog": dog, "dog-edit": f"{dog}edit/", "suggestions": "/animals/suggestions/",
+        "search": "/photos/", "no-match": "/photos/?q=licorne", "photo-page": photo,
+        "lookalikes": f"{photo}lookalikes/", "found": "/lookalikes/", "account": "/account/", "breeds": "/breeds/",
+        "upload-page": "/",
+    }  # fmt: skip
+    barriers = {}
+    for name, address in addresses.items():
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        if name in ("dogs", "dog", "search"):
+            picture_for_docs(page, f"{name}-{size}")
+        if name == "found":
+            file = photo_file("perdu.jpg", encoded(drawn_dog("#a8632f"), "JPEG"))
+            page.locator("input[type=file]").set_input_files([file])
+            page.get_by_role("button", name="Chercher").click()
+            expect(page.locator(".cards li").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.evaluate(AXE)
+            found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)["violations"]
+            barriers |= {(name, scheme): [(rule["id"], rule["nodes"][0]["html"]) for rule in found]} if found else {}
+        page.emulate_media(color_scheme="light")
+    assert barriers == {}
+
+
+def test_it_makes_a_key_and_revokes_it(page):
+    log_in(page)
+    page.goto("/account/")
+    page.get_by_label("À quoi sert-elle ?").fill("Site")
+    page.get_by_role("button", name="Créer une clé").click()
+    assert page.locator(".key").inner_text().startswith("flair_")
+    page.get_by_role("button", name="Révoquer Site").click()
+    expect(page.locator(".messages")).to_contain_text("n’ouvre plus rien")
+    expect(page.locator(".tokens")).to_have_count(0)
