@@ -14,6 +14,7 @@ from tests.test_browser import (  # noqa: F401  (the fixtures)
     DESKTOP,
     SECONDS,
     chromium,
+    complaints,
     flair,
     log_in,
     page,
