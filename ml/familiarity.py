@@ -18,6 +18,7 @@ import scipy.linalg
 from ml import BadCheckpoint
 
 DIRECTIONS = 64  # on Stanford Dogs, 64 to all 448 of EfficientNet-B4's told outside breeds apart equally well
+LEAST_VARIANCE = 1e-8  # a network whose features have died gives covariances of zeros
 SHRINKAGE = 1e-3  # of the mean variance, added to each: covariances of few photos stay invertible
 
 
@@ -75,4 +76,5 @@ def fit_familiarity(embeddings: np.ndarray, label_index: np.ndarray) -> Familiar
 
 def _covariance(deviations: np.ndarray) -> np.ndarray:
     covariance = deviations.T @ deviations / len(deviations)
-    return covariance + SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    floor = SHRINKAGE * np.trace(covariance) / len(covariance) + LEAST_VARIANCE
+    return covariance + floor * np.eye(len(covariance))

@@ -56,6 +56,12 @@ def test_it_comes_back_from_its_file_as_it_was(familiarity, tmp_path):
     np.testing.assert_array_equal(Familiarity.load(tmp_path / "familiarity.npz")(embeddings), familiarity(embeddings))
 
 
+def test_it_finds_all_photos_alike_where_the_features_have_died():
+    dead = np.zeros((30, 12), np.float32)
+
+    np.testing.assert_array_equal(fit_familiarity(dead, np.arange(30) % 3)(dead), np.zeros(30))
+
+
 @pytest.mark.parametrize("damage", ["cut", "missing", "other shape", "nan"])
 def test_it_refuses_a_damaged_file(familiarity, tmp_path, damage):
     path = tmp_path / "familiarity.npz"
