@@ -155,7 +155,7 @@ def _train_on_backbone(config: TrainingConfig, dataset: Dataset, place: Workplac
     seconds, recipe = time.monotonic() - start, f"{kind} on features of the frozen backbone"
     if not config.stages:
         return Trained(model, (), recipe + ".", seconds, [])
-    model = fold_batch_norm(model, None)  # whose statistics stay anyway: a quarter more photos per second
+    model = fold_batch_norm(model, None)  # its statistics stay anyway, and there is less to compute
     before = model.get_weights()
     model, history = _fine_tune(config, model, dataset, place)
     which = f"the last {config.layers} layers" if config.layers else "every layer"
@@ -254,7 +254,7 @@ def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: 
 
 
 def _exported_logits(model: keras.Model, images: np.ndarray, place: Workplace) -> np.ndarray:
-    """(N, H, W, 3) uint8 -> (N, num_classes) by the exported runtime: thrice as fast as Keras for a large network."""
+    """(N, H, W, 3) uint8 -> (N, num_classes) by the exported runtime, which is quicker than Keras for a large network."""
     runtime_file = place.folder / "val.tflite"
     export_litert(model, images.shape[1], runtime_file)
     return SessionPool(runtime_file).answer_all(images)["logits"]

@@ -25,7 +25,7 @@ from ml.models import fold_batch_norm, round_weights, save_as_float16
 from ml.reviewed import is_reviewed
 from ml.unseen import Trial, choose_familiarity, leave_breeds_out
 
-MANTISSA_BITS = 5  # of each weight: costs no accuracy that could be measured, and half of the megabytes
+MANTISSA_BITS = 5  # of each weight: every figure of a checkpoint is measured with them
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
 
 
