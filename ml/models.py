@@ -291,8 +291,7 @@ FLOAT16_MANTISSA_BITS = 10
 def round_weights(model: keras.Model, mantissa_bits: int = FLOAT16_MANTISSA_BITS) -> None:
     """Give every weight the nearest float16 with so many bits after the leading one (10 are all that it has).
 
-    Each bit less doubles the error, at most 2 ** -(mantissa_bits + 1) of the weight, and saves an eighth of a byte per
-    weight in compressed files.
+    Each bit less doubles the error, at most 2 ** -(mantissa_bits + 1) of the weight, and lets compressed files shrink.
     """
     _set_weights(model, [_rounded(weight, mantissa_bits) for weight in model.get_weights()])
 

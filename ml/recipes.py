@@ -254,7 +254,7 @@ def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: 
 
 
 def _exported_logits(model: keras.Model, images: np.ndarray, place: Workplace) -> np.ndarray:
-    """(N, H, W, 3) uint8 -> (N, num_classes) by the exported runtime, which is quicker than Keras for a large network."""
+    """(N, H, W, 3) uint8 -> (N, num_classes) by the exported runtime, quicker than Keras for a large one."""
     runtime_file = place.folder / "val.tflite"
     export_litert(model, images.shape[1], runtime_file)
     return SessionPool(runtime_file).answer_all(images)["logits"]
