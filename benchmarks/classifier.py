@@ -34,7 +34,6 @@ import numpy as np
 from PIL import Image
 
 from ml.calibration import softmax
-from ml.decision import decide, energy_of
 from ml.evaluation import wilson_interval
 from ml.inference import Classifier, Session
 from ml.preprocessing import decode_image, prepare_image, render_preview, to_square_image
@@ -319,8 +318,7 @@ def compare_whole(classifier: Classifier, data: bytes, rounds: int) -> dict:
     checkpoint = classifier.checkpoint
     decoded = decode_image(data, 2 * checkpoint.image_size)
     pixels = prepare_image(data, checkpoint.image_size, checkpoint.steps)
-    logits = classifier.session(pixels)["logits"]
-    probs, energy = softmax(logits, checkpoint.temperature), float(energy_of(logits))
+    answer = classifier.session(pixels)
     figures = race(
         {
             "bytes to decision": lambda: classifier.classify(data),
@@ -328,7 +326,7 @@ def compare_whole(classifier: Classifier, data: bytes, rounds: int) -> dict:
             "network alone": lambda: classifier.session(pixels),
             "centre crop": lambda: to_square_image(decoded, checkpoint.image_size),
             "preview": lambda: render_preview(decoded),
-            "decision": lambda: decide(probs, energy, checkpoint.labels, checkpoint.thresholds),
+            "decision": lambda: classifier.decide(answer["logits"], answer["embedding"]),
         },
         rounds,
     )

@@ -9,12 +9,13 @@ more alike.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ml.datasets import load_dataset
-from ml.decision import Level, Thresholds, decide, energy_of
+from ml.decision import Level, Thresholds, decide
 from ml.evaluation import wilson_interval
 from ml.examination import Examination, examine
 from ml.fusion import choose_agreement, draw_groups, fuse, fuse_probabilities
@@ -98,9 +99,9 @@ def measure_fusion(found: Examination, groups: int, seed: int, agreement: float 
     checkpoint, rng = found.classifier.checkpoint, np.random.default_rng(seed)
     thresholds = checkpoint.thresholds
     if agreement is not None:
-        thresholds = Thresholds(thresholds.energy, thresholds.breed, thresholds.group, agreement)
+        thresholds = replace(thresholds, agreement=agreement)
     chosen = without_near_duplicates(found)
-    probs, energy, label_index = found.probs[chosen], energy_of(found.logits[chosen]), found.label_index[chosen]
+    probs, energy, label_index = found.probs[chosen], found.energies[chosen], found.label_index[chosen]
     figures: dict = {
         "photos": len(chosen),
         "agreement": thresholds.agreement,

@@ -12,7 +12,9 @@ from ml.preprocessing import apply_steps, decode_image, to_pixels, to_square_ima
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Shuffled batches: images (B, size, size, C) uint8 and label_index (B,) int32.
+    """Shuffled batches: images (B, size, size, C) uint8 and, of `targets`, what each photo is to be called.
+
+    `targets` are (N,) label indices or (N, num_classes) probabilities.
 
     `pixels_of(item, rng)` gives one image. Every random choice depends on (seed, epoch, photo), so that a resumed
     training sees what an uninterrupted one would have seen.
@@ -21,7 +23,7 @@ class TrainingBatches(keras.utils.PyDataset):
     def __init__(
         self,
         items: list[Item],
-        label_index: np.ndarray,
+        targets: np.ndarray,
         pixels_of: Callable[[Item, np.random.Generator], np.ndarray],
         *,
         batch_size: int,
@@ -29,7 +31,7 @@ class TrainingBatches(keras.utils.PyDataset):
         epoch: int,
     ):
         super().__init__(workers=2, max_queue_size=8)
-        self.items, self.label_index, self.pixels_of = items, label_index, pixels_of
+        self.items, self.targets, self.pixels_of = items, targets, pixels_of
         self.batch_size, self.seed, self.epoch = batch_size, seed, epoch
         self._shuffle()
 
@@ -47,7 +49,7 @@ class TrainingBatches(keras.utils.PyDataset):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rngs = (np.random.default_rng([self.seed, self.epoch, int(i)]) for i in chosen)
         images = [self.pixels_of(self.items[i], rng) for i, rng in zip(chosen, rngs, strict=True)]
-        return np.stack(images), self.label_index[chosen]
+        return np.stack(images), self.targets[chosen]
 
 
 def random_crop(image: Image.Image, image_size: int, rng: np.random.Generator) -> Image.Image:

@@ -42,6 +42,11 @@ class Checkpoint:
         return self.folder / "model.tflite.xz"
 
 
+def checkpoint_in(folder: Path) -> Path:
+    """That of the run in `folder`, or else `folder` itself."""
+    return folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder
+
+
 def write_labels(folder: Path, labels: list[Label]) -> None:
     write_json(folder / "labels.json", [asdict(label) for label in labels])
 
@@ -87,7 +92,8 @@ def _verified(folder: Path) -> Checkpoint:
     labels = tuple(Label(**label) for label in _read_json(folder, "labels.json"))
     temperature = _read_json(folder, "calibration.json")["temperature"]
     thresholds = Thresholds(**_read_json(folder, "decision.json")["thresholds"])
-    numbers = (temperature, thresholds.energy, thresholds.breed, thresholds.group, thresholds.agreement)
+    levels = (thresholds.energy, thresholds.breed, thresholds.group, thresholds.agreement, thresholds.distance)
+    numbers = (temperature, *levels)
     if not all(isinstance(number, int | float) for number in numbers) or temperature <= 0 or not labels:
         raise BadCheckpoint(f"Expected labels, a temperature above 0 and thresholds in {folder}. Received: {numbers}.")
     return Checkpoint(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml import BadCheckpoint
+from ml.checkpoint import checkpoint_in
 from ml.reports import Report
 
 
@@ -68,7 +69,7 @@ def deck_key(config: dict, breeds: int) -> str:
 
 def read_run(folder: Path) -> Run:
     """A run folder or a checkpoint folder. Raises `BadCheckpoint` for anything else."""
-    checkpoint = folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder
+    checkpoint = checkpoint_in(folder)
     try:
         info = json.loads((checkpoint / "info.json").read_text())
         figures = json.loads((checkpoint / "metrics-test.json").read_text())

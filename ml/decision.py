@@ -51,8 +51,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """`energy`: least log-sum-exp of the logits (nats) that still is a dog; `breed`, `group`: least probability.
+    """`energy`: least energy (nats) that still is a dog; `breed`, `group`: least probability.
 
+    `distance`: nats that each unit of the features' distance to the nearest breed (`ml.familiarity`) takes off the
+    log-sum-exp of the logits to give that energy.
     `familiarity`: least `ml.familiarity` of a photo that a breed is named for.
     `agreement`: least `ml.fusion.agreement` (nats) of a photo with the other photos of the same dog. The default is
     what val gave for the first bundled classifier; a checkpoint made since brings its own.
@@ -63,6 +65,7 @@ class Thresholds:
     group: float
     agreement: float = -0.34
     familiarity: float | None = None
+    distance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Reason:
 
     | code | `value` | `threshold` | `names` | `runner_up` |
     |---|---|---|---|---|
-    | `no_dog` | energy of the logits | least energy of a dog | | |
+    | `no_dog` | energy of the photo | least energy of a dog | | |
     | `breed_sure` | probability of the best breed | for a breed | that breed | that of the next breed |
     | `breeds_close` | the same, too low; with the next breed's it would do | for a breed | both | that of the next |
     | `breed_not_sure` | the same, too low even with the next breed's | for a breed | that breed | that of the next |
@@ -135,7 +138,7 @@ def decide(
     top_k: int = 5,
     familiarity: float | None = None,
 ) -> Decision:
-    """One photo's (C,) calibrated probabilities and the energy of its logits -> its decision.
+    """One photo's (C,) calibrated probabilities and its energy -> its decision.
 
     With its `familiarity`, no breed is named for a photo that resembles none of them enough. Raises `ValueError` where
     the probabilities are not one distribution over `labels`.
@@ -193,7 +196,7 @@ def choose_thresholds(
     *,
     breed_precision: float = 0.95,
     group_precision: float = 0.95,
-    dogs_accepted: float = 0.98,
+    dogs_accepted: float = 0.99,
     familiarity: np.ndarray | None = None,
     unfamiliar: float = 0.0,
 ) -> Thresholds:

@@ -86,7 +86,10 @@ def in_words(figures: dict) -> str:
 
 @keras.saving.register_keras_serializable("flair")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of (B, C) logits with (B,) integer labels, softened by label smoothing (Szegedy et al., 2016)."""
+    """Cross-entropy of (B, C) logits, softened by label smoothing (Szegedy et al., 2016).
+
+    Targets are (B,) integer labels, or (B, C) probabilities, of a teacher say.
+    """
 
     def __init__(self, smoothing: float = 0.0, name="smoothed_crossentropy", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -94,7 +97,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         num_classes = y_pred.shape[-1]
-        y_true = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32"), num_classes)
+        if len(y_true.shape) < 2 or y_true.shape[-1] != num_classes:
+            y_true = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32"), num_classes)
         y_true = y_true * (1 - self.smoothing) + self.smoothing / num_classes
         return keras.ops.categorical_crossentropy(y_true, y_pred, from_logits=True)
 

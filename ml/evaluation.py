@@ -33,6 +33,41 @@ def measure(logits: np.ndarray, label_index: np.ndarray, temperature: float = 1.
     return figures
 
 
+def measure_answers(classifier, logits: np.ndarray, embeddings: np.ndarray, label_index: np.ndarray) -> dict:
+    """Every figure of the (N, C) logits and (N, D) features that a `Classifier` gave photos of known breeds."""
+    checkpoint = classifier.checkpoint
+    decisions = [classifier.decide(*row) for row in zip(logits, embeddings, strict=True)]
+    figures = measure(logits, label_index, checkpoint.temperature)
+    figures["decisions"] = measure_decisions(decisions, label_index, checkpoint.labels)
+    figures["few_breeds"] = measure_few_breeds(logits, label_index)
+    return figures
+
+
+def measure_few_breeds(
+    logits: np.ndarray, label_index: np.ndarray, *, breeds: int = 20, draws: int = 5, seed: int = 0
+) -> dict | None:
+    """Mean top-1 over random choices of a few breeds, where the answer must be one of those; none of too few breeds."""
+    present, rng = np.unique(label_index), np.random.default_rng(seed)
+    if len(present) <= breeds:
+        return None
+    top1 = []
+    for _ in range(draws):
+        chosen = np.sort(rng.choice(present, breeds, replace=False))
+        rows = np.isin(label_index, chosen)
+        top1.append((chosen[logits[rows][:, chosen].argmax(axis=1)] == label_index[rows]).mean())
+    return {"breeds": breeds, "draws": draws, "top1": float(np.mean(top1)), "lowest": float(min(top1))}
+
+
+def measure_without_dog(energies: np.ndarray, of_dogs: np.ndarray, threshold: float) -> dict:
+    """How many of the (N,) energies of photos without a dog pass for one: at the `threshold` that a checkpoint chose,
+    and at the one that 95 % of the (M,) energies of dogs reach."""
+    n, figures = len(energies), {"n": len(energies)}
+    for name, least in (("accepted", threshold), ("accepted_at_95", float(np.quantile(of_dogs, 0.05)))):
+        passed = int((energies >= least).sum())
+        figures |= {name: passed / n, f"{name}_interval": wilson_interval(passed, n)}
+    return figures
+
+
 def measure_decisions(decisions: list, label_index: np.ndarray, labels) -> dict:
     """Share of photos that get each level, and how often the level was right (breed, or group)."""
     figures = {}

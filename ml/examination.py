@@ -14,8 +14,8 @@ from ml.datasets import Dataset, Item
 from ml.evaluation import (
     confusion_matrix,
     coverage_accuracy,
-    measure,
-    measure_decisions,
+    measure_answers,
+    measure_without_dog,
     per_label,
     reliability,
     worst_pairs,
@@ -50,11 +50,12 @@ class Examination:
         return [label.slug for label in self.classifier.checkpoint.labels]
 
     def figures(self) -> dict:
-        checkpoint = self.classifier.checkpoint
-        decisions = [self.classifier.decide(*row) for row in zip(self.logits, self.embeddings, strict=True)]
-        figures = measure(self.logits, self.label_index, checkpoint.temperature)
-        figures["decisions"] = measure_decisions(decisions, self.label_index, checkpoint.labels)
-        return figures
+        return measure_answers(self.classifier, self.logits, self.embeddings, self.label_index)
+
+    @property
+    def energies(self) -> np.ndarray:
+        """(N,) nats."""
+        return np.array([self.classifier.energy(*row) for row in zip(self.logits, self.embeddings, strict=True)])
 
 
 def examine(
@@ -83,9 +84,16 @@ def examine(
     )
 
 
-def report_examination(examination: Examination, folder: Path, command: str) -> dict:
-    """Write `index.html` and `report.json` into `folder`; return the figures."""
+def report_examination(
+    examination: Examination, folder: Path, command: str, without_dog: np.ndarray | None = None
+) -> dict:
+    """Write `index.html` and `report.json` into `folder`; return the figures.
+
+    `without_dog`: (M,) energies of photos without a dog, to hold against those of the dogs.
+    """
     checkpoint, figures = examination.classifier.checkpoint, examination.figures()
+    if without_dog is not None:
+        figures["without_dog"] = measure_without_dog(without_dog, examination.energies, checkpoint.thresholds.energy)
     predicted = examination.logits.argmax(axis=1)
     matrix = confusion_matrix(predicted, examination.label_index, len(examination.slugs))
     report = Report(f"{checkpoint.name} {checkpoint.version} on {figures['n']} photos", command)
@@ -115,6 +123,11 @@ def _figures_section(report: Report, figures: dict) -> None:
         rows.append([f"decision {level}", _share(found["share"]), ""])
         if "precision" in found:
             rows.append([f"… and it is right ({level})", _share(found["precision"]), _interval(found["interval"])])
+    if few := figures["few_breeds"]:
+        rows.append([f"top-1 among {few['breeds']} breeds, mean of {few['draws']} draws", _share(few["top1"]), ""])
+    if found := figures.get("without_dog"):
+        for name, words in (("accepted", "taken for a dog"), ("accepted_at_95", "… where 95 % of dogs are")):
+            rows.append([f"photos without a dog {words}", _share(found[name]), _interval(found[f"{name}_interval"])])
     report.table(["measure", "value", "95 % interval"], rows)
 
 

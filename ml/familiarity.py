@@ -5,6 +5,9 @@ unlike it. The relative Mahalanobis distance (Ren et al., 2021, "A simple fix to
 near-OOD detection") sees what the softmax cannot: how much nearer the features lie to the centre of a breed than to
 what dogs have in common. Directions in which breeds do not differ cancel out of it, so that it is computed in the
 few in which they differ most (linear discriminant analysis).
+
+The plain distance to the nearest breed (Lee et al., 2018, "A simple unified framework for detecting out-of-distribution
+samples and adversarial attacks"), in the same directions, helps the energy to tell photos without a dog.
 """
 
 import io
@@ -33,11 +36,20 @@ class Familiarity:
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
         """(N, D) features -> (N,) familiarity: the higher, the more like one of the breeds."""
-        projected = (np.asarray(embeddings, np.float32) - self.mean) @ self.projection
-        of_dogs = (projected**2 / self.spread).sum(axis=1)
+        projected = self._projected(embeddings)
+        return (projected**2 / self.spread).sum(axis=1) - self._to_nearest(projected)
+
+    def distance(self, embeddings: np.ndarray) -> np.ndarray:
+        """(N, D) features -> (N,) squared Mahalanobis distance to the nearest breed."""
+        return self._to_nearest(self._projected(embeddings))
+
+    def _projected(self, embeddings: np.ndarray) -> np.ndarray:
+        return (np.asarray(embeddings, np.float32) - self.mean) @ self.projection
+
+    def _to_nearest(self, projected: np.ndarray) -> np.ndarray:
         crossed = projected @ self.centres.T
         of_breeds = (projected**2).sum(axis=1)[:, None] - 2 * crossed + (self.centres**2).sum(axis=1)
-        return of_dogs - of_breeds.min(axis=1)
+        return of_breeds.min(axis=1)
 
     def save(self, path: Path) -> None:
         """As `numpy.savez` would, but the same bytes for the same numbers: a checkpoint's version is their hash."""

@@ -84,9 +84,9 @@ class SessionPool:
 class Classification:
     """What a photo looks like, by which version, and a preview of it (JPEG bytes, upright, without metadata).
 
-    Beside the decision, what it was made from: (C,) calibrated `probs`, the `energy` of the logits, the `familiarity`
-    of the features, and these (D,) float32 features themselves (`embedding`), for fusing the photos of one animal and
-    for finding look-alikes.
+    Beside the decision, what it was made from: (C,) calibrated `probs`, the `energy` (`Classifier.energy`), the
+    `familiarity` of the features, and these (D,) float32 features themselves (`embedding`), for fusing the photos of
+    one animal and for finding look-alikes.
     `dhash` are the 64 bits of its difference hash: photos whose bits hardly differ look alike.
     """
 
@@ -142,10 +142,17 @@ class Classifier:
         known = self.checkpoint.familiarity
         return float(known(embedding[None])[0]) if known else None
 
+    def energy(self, logits: np.ndarray, embedding: np.ndarray) -> float:
+        """How much a photo of (C,) logits and (D,) features is one of a dog, in nats (`ml.decision.Thresholds`)."""
+        energy, weight = float(energy_of(logits)), self.checkpoint.thresholds.distance
+        if weight and self.checkpoint.familiarity:
+            energy -= weight * float(self.checkpoint.familiarity.distance(embedding[None])[0])
+        return energy
+
     def decide(self, logits: np.ndarray, embedding: np.ndarray, top_k: int = 5) -> Decision:
         """One photo's (C,) logits and (D,) features -> its decision."""
         checkpoint, probs = self.checkpoint, softmax(logits, self.checkpoint.temperature)
-        energy, familiarity = float(energy_of(logits)), self.familiarity(embedding)
+        energy, familiarity = self.energy(logits, embedding), self.familiarity(embedding)
         return decide(probs, energy, checkpoint.labels, checkpoint.thresholds, top_k, familiarity)
 
     def classify(self, image_bytes: bytes, top_k: int = 5) -> Classification:
@@ -168,7 +175,7 @@ class Classifier:
             preview=render_preview(image),
             dhash=difference_hash(image),
             reasons=found.reasons,
-            energy=float(energy_of(logits)),
+            energy=self.energy(logits, outputs["embedding"]),
             familiarity=self.familiarity(outputs["embedding"]),
             probs=softmax(logits, self.checkpoint.temperature),
             embedding=outputs["embedding"],

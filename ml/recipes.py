@@ -11,6 +11,7 @@ import numpy as np
 from ml import MLError
 from ml.augmentation import TrainingBatches, centre_images, prepared_square, random_affine, random_crop
 from ml.calibration import fit_temperature, log_loss, softmax
+from ml.checkpoint import load_checkpoint
 from ml.datasets import Dataset
 from ml.epochs import EpochLoop, SmoothedCrossentropy, predict_logits, validate
 from ml.export import export_litert
@@ -28,10 +29,11 @@ from ml.models import (
     freeze_all_but_last,
     freeze_batch_norm,
 )
-from ml.preprocessing import STEPS, decode_image, to_pixels
+from ml.preprocessing import STEPS, decode_image, prepare_image, to_pixels
 from ml.reports import counted_lines
 
 CLASSIC_STEPS = tuple(STEPS)
+SOFTENING = 2  # of a teacher's temperature: what it finds similar shows
 PHOTOS_TO_AVERAGE_BY = 700  # about so many of val: a large network takes minutes for each share that is tried
 
 
@@ -42,7 +44,8 @@ class TrainingConfig:
     `recipe`: `cnn`, `cnn-extra` (own networks), `transfer` (new head, then every layer at each of `stages`) or
     `fine-tune` (new head, then the last `layers` of the backbone). `stages`: (image size in pixels, epochs).
     `breeds`: labels to keep, all if empty. `head`: settings that the search of heads found; if empty, a linear head
-    whose strength is chosen on val. `average`: mix the tuned weights with those before, as val likes it.
+    whose strength is chosen on val. `average`: mix the tuned weights with those before, as val likes it. `teacher`:
+    version of the checkpoint whose answers are half of what tuning aims at.
     """
 
     name: str
@@ -65,6 +68,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     patience: int | None = None
     seed: int = 0
+    teacher: str = ""
 
     @property
     def is_own(self) -> bool:
@@ -79,6 +83,7 @@ class Workplace:
     cache_dir: Path
     weights: Path | str | None
     say: Callable[[str], None]
+    teacher: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,8 @@ def _train_on_backbone(config: TrainingConfig, dataset: Dataset, place: Workplac
     stages = ", ".join(f"({size}, {epochs})" for size, epochs in config.stages)
     recipe += f"; then {which} but the batch statistics, with AdamW, a cosine schedule, label smoothing and random\n"
     recipe += f"crops, flips and light, at (image size, epochs) {stages}"
+    if config.teacher:
+        recipe += f", aiming half at the answers of classifier {config.teacher} (distillation)"
     if config.average:
         share = _average(config, model, before, dataset, place)
         recipe += f"; then {share:.0%} of the way from the first to the second, chosen on val (WiSE-FT)"
@@ -269,12 +276,14 @@ def _mixed(after: list, before: list, share: float) -> list:
 
 def _epoch_loop(config: TrainingConfig, dataset: Dataset, place: Workplace, pixels_of) -> EpochLoop:
     train, val = dataset.part("train"), dataset.part("val")
-    train_index, val_index = dataset.label_index(train), dataset.label_index(val)
+    targets, val_index = dataset.label_index(train), dataset.label_index(val)
+    if config.teacher:
+        targets = _half_taught(dataset, train, place)
     val_images = centre_images(dataset, val, config.image_size, config.steps)
 
     def batches_of(epoch: int) -> TrainingBatches:
         return TrainingBatches(
-            train, train_index, pixels_of(epoch), batch_size=config.batch_size, seed=config.seed, epoch=epoch
+            train, targets, pixels_of(epoch), batch_size=config.batch_size, seed=config.seed, epoch=epoch
         )
 
     def figures_of(model: keras.Model) -> dict:
@@ -284,6 +293,24 @@ def _epoch_loop(config: TrainingConfig, dataset: Dataset, place: Workplace, pixe
         )
 
     return EpochLoop(place.folder, batches_of, figures_of, place.say, config.patience)
+
+
+def _half_taught(dataset: Dataset, items: list, place: Workplace) -> np.ndarray:
+    """(N, num_classes) targets: half the true label, half what the teacher says of the photo's centre view.
+
+    Its probabilities are softened (Hinton et al., 2015), and kept in the run's folder.
+    """
+    teacher, path = load_checkpoint(place.teacher), place.folder / "taught.npy"
+    if [label.slug for label in teacher.labels] != dataset.labels:
+        raise MLError(f"Expected a teacher of these {len(dataset.labels)} breeds. Received: {teacher.name} of others.")
+    if not path.exists():
+        place.say(f"{teacher.name} answers {len(items)} photos")
+        views = (prepare_image(dataset.read(item), teacher.image_size, teacher.steps) for item in items)
+        logits = SessionPool(teacher.model_path).answer_all(views)["logits"]
+        with whole_file(path) as partial, partial.open("wb") as file:
+            np.save(file, softmax(logits, SOFTENING * teacher.temperature))
+    true = np.eye(len(dataset.labels), dtype=np.float32)[dataset.label_index(items)]
+    return (true + np.load(path).astype(np.float32)) / 2
 
 
 def _seconds(history: list[dict]) -> float:

@@ -15,7 +15,7 @@ from ml.card import worst_labels, write_card
 from ml.checkpoint import load_checkpoint, seal_checkpoint, write_labels
 from ml.datasets import SPLITS, Dataset
 from ml.decision import Label, choose_thresholds, energy_of
-from ml.evaluation import measure, measure_decisions
+from ml.evaluation import measure, measure_answers, measure_without_dog
 from ml.export import export_compressed, parity
 from ml.familiarity import fit_familiarity
 from ml.files import write_json
@@ -23,7 +23,7 @@ from ml.fusion import choose_agreement
 from ml.inference import Classifier, SessionPool
 from ml.models import fold_batch_norm, round_weights, save_as_float16
 from ml.reviewed import is_reviewed
-from ml.unseen import Trial, choose_familiarity, leave_breeds_out
+from ml.unseen import Trial, choose_familiarity, energies_without_dog, leave_breeds_out
 
 MANTISSA_BITS = 5  # of each weight: every figure of a checkpoint is measured with them
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
@@ -54,10 +54,16 @@ class Answers:
 
 
 def ship(
-    model: keras.Model, dataset: Dataset, labels: list[Label], folder: Path, origin: Origin, say: Callable[[str], None]
+    model: keras.Model,
+    dataset: Dataset,
+    labels: list[Label],
+    folder: Path,
+    origin: Origin,
+    say: Callable[[str], None],
+    without_dog: Path | None = None,
 ) -> dict:
     """Fold, round, export, calibrate on val, measure on val and test, seal. Returns the figures on test, those
-    on the shelter's own reviewed photos under `reviewed`.
+    on the shelter's own reviewed photos under `reviewed`, those on the photos of the folder `without_dog` under that.
 
     Raises `MLError` where the exported file is not the same function as the network.
     """
@@ -85,6 +91,8 @@ def ship(
         own = np.array([is_reviewed(item) for item in dataset.part(split)])
         figures[split] = _measure(classifier, answers[split], own)
         figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split, unfamiliar)
+        if without_dog:
+            figures[split]["without_dog"] = _of_photos_without_dog(classifier, without_dog, split, answers[split])
         figures[split]["training_seconds"] = round(origin.training_seconds, 1)
         write_json(folder / f"metrics-{split}.json", figures[split])
     write_card(
@@ -129,11 +137,13 @@ def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label
     train, val = answers["train"], answers["val"]
     temperature = fit_temperature(val.logits, val.truth)
     probs, familiarity = softmax(val.logits, temperature), fit_familiarity(train.features, train.truth)
+    energy, distance = energy_of(val.logits), familiarity.distance(val.features)
+    weight = float(energy.std() / distance.std()) if distance.std() else 0.0  # both count alike
     thresholds = choose_thresholds(
-        probs, energy_of(val.logits), val.truth, labels,
+        probs, energy - weight * distance, val.truth, labels,
         familiarity=familiarity(val.features), unfamiliar=unfamiliar,
     )  # fmt: skip
-    thresholds = replace(thresholds, agreement=choose_agreement(probs, val.truth))
+    thresholds = replace(thresholds, agreement=choose_agreement(probs, val.truth), distance=weight)
     familiarity.save(folder / "familiarity.npz")
     write_labels(folder, labels)
     write_json(folder / "calibration.json", {"temperature": temperature, "fitted_on": "val"})
@@ -142,13 +152,17 @@ def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label
 
 def _measure(classifier: Classifier, answers: Answers, own: np.ndarray) -> dict:
     """Figures on all photos, and under `reviewed` on the shelter's `own` (N,) bool."""
-    logits, truth, checkpoint = answers.logits, answers.truth, classifier.checkpoint
-    decisions = [classifier.decide(*row) for row in zip(logits, answers.features, strict=True)]
-    figures = measure(logits, truth, checkpoint.temperature)
-    figures["decisions"] = measure_decisions(decisions, truth, checkpoint.labels)
+    logits, truth = answers.logits, answers.truth
+    figures = measure_answers(classifier, logits, answers.features, truth)
     if own.any():
-        figures["reviewed"] = measure(logits[own], truth[own], checkpoint.temperature)
+        figures["reviewed"] = measure(logits[own], truth[own], classifier.checkpoint.temperature)
     return figures
+
+
+def _of_photos_without_dog(classifier: Classifier, folder: Path, split: str, dogs: Answers) -> dict:
+    energies = energies_without_dog(classifier, folder, split)
+    of_dogs = np.array([classifier.energy(*row) for row in zip(dogs.logits, dogs.features, strict=True)])
+    return measure_without_dog(energies, of_dogs, classifier.checkpoint.thresholds.energy)
 
 
 def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) -> dict:

@@ -20,7 +20,8 @@ from ml.shipping import Origin, ship
 class TrainingRun:
     """One run. `say` receives a line for people about each step; `track(items, description, total)` may show progress.
 
-    The result lies in `checkpoint_dir`.
+    `teacher`: the checkpoint folder to learn from too, `without_dog`: a folder of photos without a dog, to be measured
+    on too. The result lies in `checkpoint_dir`.
     """
 
     def __init__(
@@ -33,9 +34,12 @@ class TrainingRun:
         say: Callable[[str], None] = print,
         track: Callable = lambda items, description, total: items,
         command: str = "",
+        teacher: Path | None = None,
+        without_dog: Path | None = None,
     ):
         self.config, self.folder, self.say, self.track, self.command = config, folder, say, track, command
-        self.place = Workplace(folder, cache_dir or folder / "features", weights, say)
+        self.without_dog = without_dog
+        self.place = Workplace(folder, cache_dir or folder / "features", weights, say, teacher)
         self.checkpoint_dir = folder / "checkpoint"
 
     def train(
@@ -57,16 +61,17 @@ class TrainingRun:
         self.say(f"{len(dataset.labels)} breeds, photos: {counts}")
         trained = train_network(self.config, dataset, self.place)
         labels = [Label(slug, *group_of(slug)) for slug in dataset.labels]
-        figures = ship(trained.model, dataset, labels, self.checkpoint_dir, self._origin(trained), self.say)
+        origin = self._origin(trained)
+        figures = ship(trained.model, dataset, labels, self.checkpoint_dir, origin, self.say, self.without_dog)
         self._report(trained, figures)
         return figures
 
     def _claim_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        config_path, config = self.folder / "config.json", json.loads(json.dumps(asdict(self.config)))
-        if config_path.exists() and json.loads(config_path.read_text()) != config:
+        config_path = self.folder / "config.json"
+        if config_path.exists() and _settings_in(config_path) != self.config:
             raise MLError(f"Expected a new folder or an interrupted run of the same settings. Received: {self.folder}.")
-        write_json(config_path, config)
+        write_json(config_path, asdict(self.config))
 
     def _claim_dataset(self, dataset: Dataset) -> None:
         """What an earlier attempt left behind counts only for the same photos in the same split."""
@@ -105,6 +110,19 @@ class TrainingRun:
             report.section("The shelter's own reviewed photos among them")
             report.table(["measure", "value"], [(name, own[name]) for name in ("n", "top1", "top1_interval", "loss")])
         report.write(self.folder / "report", {"history": trained.history, "test": figures})
+
+
+def _settings_in(path: Path) -> TrainingConfig | None:
+    """Those that a run was begun with; what was not known then has its default."""
+    try:
+        return TrainingConfig(**{name: _as_tuples(value) for name, value in json.loads(path.read_text()).items()})
+    except (TypeError, ValueError):
+        return None
+
+
+def _as_tuples(value):
+    """JSON knows no tuples."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def training_curves(history: list[dict]):

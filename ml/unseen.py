@@ -1,13 +1,20 @@
-"""What a classifier says of breeds that it never saw, measured by leaving breeds out."""
+"""What a classifier says of what it never saw: breeds, by leaving some out, and photos without a dog."""
 
+import hashlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ml import BadDataset
 from ml.calibration import softmax
 from ml.decision import lowest_threshold
 from ml.familiarity import fit_familiarity
 from ml.heads import fit_head
+from ml.inference import Classifier
+from ml.preprocessing import prepare_image
 
 FOLDS = 5
 HEAD_STRENGTH = (0.005,)  # between those that val chose for 120 breeds
@@ -81,3 +88,22 @@ def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.2, breed_
         if np.mean(called) <= called_breed:
             return float(share)
     return 0.5
+
+
+def energies_without_dog(
+    classifier: Classifier, folder: Path, half: str | None = None, answer: Callable | None = None
+) -> np.ndarray:
+    """(N,) energies that `classifier` gives the photos below `folder`: of all, or of the `half` `val` or `test`.
+
+    The halves are divided by content, so that what was chosen on one may be measured on the other. `answer`: what
+    runs the network, that of the classifier if none. Raises `BadDataset` for no photos, `UnreadableImage`.
+    """
+    photos = [Path(root) / name for root, _, names in os.walk(folder) for name in names if not name.startswith(".")]
+    contents = [path.read_bytes() for path in sorted(photos)]
+    if half:
+        contents = [data for data in contents if hashlib.sha256(data).digest()[0] % 2 == (half == "test")]
+    if not contents:
+        raise BadDataset(f"Expected photos without a dog below {folder}. Received: none.")
+    size, steps = classifier.checkpoint.image_size, classifier.checkpoint.steps
+    answers = map(answer or classifier.session, (prepare_image(data, size, steps) for data in contents))
+    return np.array([classifier.energy(found["logits"], found["embedding"]) for found in answers])

@@ -174,21 +174,26 @@ def seal(folder: Path, **info) -> str:
     )
 
 
-@cache
-def colour_network(strength: float = 10.0) -> bytes:
-    """A runtime file whose three logits are `strength` times the mean red, green and blue (0 to 1) of a 32-px photo."""
-    import tempfile
-
+def colour_model(strength: float = 10.0):
+    """A Keras network whose three logits are `strength` times the mean red, green and blue (0 to 1) of a photo."""
     import keras
     from keras import layers
-
-    from ml.export import export_litert
 
     pixels = keras.Input((None, None, 3), name="pixels")
     embedding = layers.GlobalAveragePooling2D(name="embedding")(layers.Rescaling(1 / 255)(pixels))
     network = keras.Model(pixels, layers.Dense(3, name="logits")(embedding))
     network.get_layer("logits").set_weights([np.eye(3, dtype=np.float32) * strength, np.zeros(3, np.float32)])
+    return network
+
+
+@cache
+def colour_network(strength: float = 10.0) -> bytes:
+    """`colour_model` as a runtime file for photos of 32 px."""
+    import tempfile
+
+    from ml.export import export_litert
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        export_litert(network, 32, path)
+        export_litert(colour_model(strength), 32, path)
         return path.read_bytes()

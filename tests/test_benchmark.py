@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import classifier as benchmark
+from benchmarks import views
 from ml.inference import Classifier
 from ml.preprocessing import prepare_image
-from tests.ml_support import colour_network, write_checkpoint
+from tests.ml_support import colour_model, colour_network, encode, plain_picture, write_checkpoint
 
 JPEG = benchmark.made_jpeg((640, 480))
 
@@ -104,3 +105,51 @@ def test_it_measures_the_whole_way_beside_its_parts(checkpoint, capsys):
     assert f"network alone: {whole['ratio']:.2f}" in said
     assert "left out: OpenVINO" in said
     assert "| other | not the same function |" in said
+
+
+# -- several views ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    folder = write_checkpoint(tmp_path_factory.mktemp("colours"), network=colour_network())
+    colour_model().save(folder / "model.keras")
+    return Classifier.load(folder)
+
+
+def red_corner(size=(96, 64)) -> Image.Image:
+    picture = plain_picture("black", size)
+    picture.paste((255, 0, 0), (size[0] - 32, 40, size[0] - 16, 56))  # at the right end of the centre square
+    return picture
+
+
+def test_it_looks_again_where_the_best_label_rests_on(colours):
+    look = views.SecondLook(colours)
+    picture = red_corner()
+
+    left, top, right, bottom = look(picture, prepare_image(encode(picture, "PNG"), 32), best=0)
+
+    assert left <= 64 <= 80 <= right
+    assert top <= 40 <= 56 <= bottom
+    assert right - left == bottom - top < 32
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (50, 50)])
+def test_it_never_looks_outside_the_photo(size):
+    picture = plain_picture("white", size)
+
+    for box in [views.centre(picture), views.centre(picture, 0.8), *views.ends(picture)]:
+        assert 0 <= box[0] < box[2] <= size[0]
+        assert 0 <= box[1] < box[3] <= size[1]
+        assert box[2] - box[0] == pytest.approx(box[3] - box[1])
+    assert views.padded(picture, 32).size == (32, 32)
+
+
+@pytest.mark.slow
+def test_it_measures_every_way_to_look(colours):
+    photos = [encode(plain_picture(colour, (40, 60)), "PNG") for colour in ("red", "lime", "blue")]
+
+    figures = views.measure(colours, photos, np.array([0, 1, 2]), say=lambda line: None)
+
+    assert len(figures) == 8
+    assert {row["top1"] for row in figures.values()} == {1.0}

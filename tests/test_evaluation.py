@@ -14,6 +14,8 @@ from ml.evaluation import (
     confusion_matrix,
     coverage_accuracy,
     measure_decisions,
+    measure_few_breeds,
+    measure_without_dog,
     per_label,
     reliability,
     worst_pairs,
@@ -51,6 +53,28 @@ def test_it_answers_the_surest_photos_first():
     coverage, accuracy = coverage_accuracy(probs, np.array([1, 0, 1]))
     assert coverage.tolist() == pytest.approx([1 / 3, 2 / 3, 1])
     assert accuracy.tolist() == pytest.approx([1, 1, 2 / 3])
+
+
+def test_it_measures_among_a_few_breeds_by_hiding_the_others():
+    """Each photo is called by the next breed; that counts only where the next breed is among the few."""
+    truth = np.repeat(np.arange(30), 10)
+    logits = np.eye(30)[truth] + 2 * np.eye(30)[(truth + 1) % 30]
+
+    few = measure_few_breeds(logits, truth, breeds=5, draws=20)
+
+    assert (logits.argmax(axis=1) == truth).mean() == 0
+    assert few["lowest"] < few["top1"] < 1
+    assert few["top1"] == pytest.approx(1 - 4 / 29, abs=0.08)  # the next breed is one of four others of 29
+    assert measure_few_breeds(logits, truth, breeds=30) is None
+
+
+def test_it_counts_photos_without_a_dog_that_pass_for_one():
+    energies, of_dogs = np.array([0.0, 1.0, 2.0, 9.0]), np.linspace(5, 10, 101)
+
+    found = measure_without_dog(energies, of_dogs, threshold=2.0)
+
+    assert (found["n"], found["accepted"], found["accepted_at_95"]) == (4, 0.5, 0.25)
+    assert found["accepted_interval"][0] < 0.5 < found["accepted_interval"][1]
 
 
 @pytest.fixture(scope="module")

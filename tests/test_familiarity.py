@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from ml import BadCheckpoint
+from ml import BadCheckpoint, BadDataset
 from ml.decision import NEVER, Because, Label, Level, Thresholds, choose_thresholds, decide
 from ml.familiarity import Familiarity, fit_familiarity
-from ml.unseen import Trial, choose_familiarity, leave_breeds_out
+from ml.inference import Classifier
+from ml.unseen import Trial, choose_familiarity, energies_without_dog, leave_breeds_out
+from tests.ml_support import colour_network, plain_picture, write_checkpoint, write_photo
 
 LABELS = [Label("red_setter", "setters"), Label("green_setter", "setters"), Label("grey_hound", "hounds")]
 THRESHOLDS = Thresholds(energy=2.0, breed=0.7, group=0.8, familiarity=10.0)
@@ -47,6 +49,13 @@ def test_it_is_the_difference_of_two_mahalanobis_distances():
     of_dogs, of_breeds = distance(embeddings.mean(axis=0), everyone), min(distance(centre, own) for centre in centres)
     found = fit_familiarity(embeddings, label_index)(photo[None])[0]
     assert found == pytest.approx(of_dogs - of_breeds, abs=0.02 * of_dogs)  # its covariances are shrunk a little
+
+
+def test_it_measures_how_far_the_nearest_breed_is(familiarity):
+    known, nothing = photos(range(10), seed=1)[0], np.zeros((1, 12), np.float32)
+
+    assert (familiarity.distance(familiarity.mean + 0 * nothing) > np.median(familiarity.distance(known))).all()
+    assert np.median(familiarity.distance(photos(range(10, 20), seed=1)[0])) > familiarity.distance(known).max()
 
 
 def test_it_comes_back_from_its_file_as_it_was(familiarity, tmp_path):
@@ -115,6 +124,46 @@ def test_it_judges_breeds_among_the_familiar_photos_alone():
     assert strict.breed == NEVER
     assert chosen.breed == pytest.approx(0.9)
     assert chosen.familiarity == pytest.approx(5.0)
+
+
+# -- a dog at all? --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> Classifier:
+    """Three colours by their mean; grey ones among them take nine nats off the energy for each unit of distance."""
+    rng, truth = np.random.default_rng(0), np.repeat([0, 1, 2], 50)
+    familiarity = fit_familiarity(np.eye(3)[truth] * 0.9 + rng.normal(0, 0.05, (150, 3)), truth)
+    thresholds = {"energy": 0.0, "breed": 0.7, "group": 0.8, "distance": 9.0}
+    folder = tmp_path_factory.mktemp("colours")
+    return Classifier.load(write_checkpoint(folder, colour_network(), thresholds=thresholds, familiarity=familiarity))
+
+
+def test_it_takes_the_distance_off_the_energy(colours):
+    red, grey = np.array([0.9, 0, 0], np.float32), np.array([0.9, 0.9, 0.9], np.float32)
+
+    distance = float(colours.checkpoint.familiarity.distance(red[None])[0])
+    assert colours.energy(red * 10, red) == pytest.approx(np.log(np.exp(9) + 2) - 9 * distance, rel=1e-4)
+    assert colours.decide(grey * 10, grey).decision == Level.NOT_A_DOG
+    assert colours.decide(red * 10, red).decision != Level.NOT_A_DOG
+
+
+def test_it_answers_each_half_of_the_photos_without_a_dog_once(colours, tmp_path):
+    for level in range(30):
+        write_photo(tmp_path / "lamps" / f"{level}.png", plain_picture((8 * level,) * 3))
+    (tmp_path / "lamps" / ".hidden").write_text("no photo")
+
+    every, val, test = (energies_without_dog(colours, tmp_path, half) for half in (None, "val", "test"))
+
+    assert len(val) > 5
+    assert len(test) > 5
+    assert sorted([*val, *test]) == sorted(every)
+    assert (every < 0).all()
+
+
+def test_it_refuses_a_folder_without_photos(colours, tmp_path):
+    with pytest.raises(BadDataset, match="Expected photos without a dog below"):
+        energies_without_dog(colours, tmp_path)
 
 
 # -- breeds left out --------------------------------------------------------------------------------------------------

@@ -12,13 +12,23 @@ from keras import layers
 from ml import MLError
 from ml.augmentation import TrainingBatches, centre_images, prepared_square, random_affine, random_crop
 from ml.datasets import load_dataset
+from ml.decision import Label
 from ml.epochs import SmoothedCrossentropy, predict_logits, validate
 from ml.heads import fit_head
 from ml.inference import Classifier
 from ml.models import BACKBONES, Backbone, build_classifier
-from ml.recipes import CLASSIC_STEPS, TrainingConfig, Workplace, train_network
+from ml.recipes import CLASSIC_STEPS, TrainingConfig, Workplace, _half_taught, train_network
 from ml.training import TrainingRun
-from tests.ml_support import drawn_dog, encode, run_fresh, write_dataset
+from tests.ml_support import (
+    colour_network,
+    drawn_dog,
+    encode,
+    run_fresh,
+    soft_picture,
+    write_checkpoint,
+    write_dataset,
+    write_photo,
+)
 
 BREEDS = ["bolognese", "pug", "whippet"]
 
@@ -30,8 +40,8 @@ class Killed(BaseException):
 class Journey:
     """Runs of one training: each is killed at the line that starts with `at`, and what it said is kept."""
 
-    def __init__(self, config, dataset_folder, folder):
-        self.config, self.dataset_folder, self.folder = config, dataset_folder, folder
+    def __init__(self, config, dataset_folder, folder, **others):
+        self.config, self.dataset_folder, self.folder, self.others = config, dataset_folder, folder, others
         self.lines, self.figures = [], None
 
     def go(self, at: str | None = None) -> list[str]:
@@ -43,7 +53,7 @@ class Journey:
                 raise Killed
 
         try:
-            self.figures = TrainingRun(self.config, self.folder, say=say).train(
+            self.figures = TrainingRun(self.config, self.folder, say=say, **self.others).train(
                 self.dataset_folder, lambda slug: ("group_of_" + slug, slug == "whippet")
             )
         except Killed:
@@ -286,6 +296,61 @@ def test_it_can_learn_one_batch_by_heart(tiny, dataset):
         loss = network.train_on_batch(images, label_index)
 
     assert loss < 0.1
+
+
+@pytest.mark.slow
+def test_it_learns_from_a_teacher_and_measures_photos_without_a_dog(journey, tiny, tmp_path):
+    for number in range(8):
+        write_photo(tmp_path / "lamps" / f"{number}.png", soft_picture(number))
+    teacher = journey.folder / "checkpoint"
+    config = replace(tiny, name="student", teacher=Classifier.load(teacher).checkpoint.version)
+    others = {"teacher": teacher, "without_dog": tmp_path / "lamps"}
+    student = Journey(config, journey.dataset_folder, tmp_path / "run", **others)
+
+    student.go()
+
+    assert np.load(tmp_path / "run" / "taught.npy").shape == (42, 3)
+    counts = [
+        json.loads((tmp_path / "run" / "checkpoint" / f"metrics-{split}.json").read_text())["without_dog"]["n"]
+        for split in ("val", "test")
+    ]
+    assert sum(counts) == 8
+    assert f"aiming half at the answers of classifier {config.teacher}" in (
+        (tmp_path / "run" / "checkpoint" / "card.md").read_text()
+    )
+    assert student.said("made answers 42 photos")
+    student.go()
+    assert not student.said("made answers")  # its answers are kept
+
+
+def test_it_aims_half_at_the_label_and_half_at_the_teacher(dataset, tmp_path):
+    labels = [Label(slug, "group") for slug in BREEDS]
+    teacher = write_checkpoint(tmp_path / "teacher", colour_network(), labels=labels)
+    items = dataset.part("train")
+
+    targets = _half_taught(dataset, items, Workplace(tmp_path, tmp_path, None, print, teacher))
+
+    true = targets[np.arange(len(items)), dataset.label_index(items)]
+    assert targets.shape == (42, 3)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    assert (true >= 0.5).all()
+    assert (true < 1).all()
+
+
+def test_it_learns_from_no_teacher_of_other_breeds(dataset, tmp_path):
+    teacher = write_checkpoint(tmp_path / "teacher", colour_network())
+
+    with pytest.raises(MLError, match=r"Expected a teacher of these 3 breeds\. Received: made of others"):
+        _half_taught(dataset, dataset.part("train"), Workplace(tmp_path, tmp_path, None, print, teacher))
+
+
+def test_it_takes_probabilities_as_what_to_aim_at():
+    logits = np.log([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]).astype(np.float32)
+    index, probabilities = np.array([0, 1]), np.eye(3, dtype=np.float32)[:2]
+
+    of_labels, of_probabilities = (SmoothedCrossentropy(0.3)(targets, logits) for targets in (index, probabilities))
+
+    assert float(of_labels) == pytest.approx(float(of_probabilities), rel=1e-6)
 
 
 def test_it_softens_the_labels_of_its_loss():

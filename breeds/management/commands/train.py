@@ -39,6 +39,7 @@ class Command(MaintenanceCommand):
         parser.add_argument("--name", help="name of the classifier (default: that of --out)")
         parser.add_argument("--breeds", default="", help="3, 20, 50, 120 or names with commas (default: all)")
         parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--without-dog", type=Path, help="photos without a dog, folder or tar, to measure on")
         parser.add_argument("--summary", action="store_true", help="print the network and stop")
 
         way = parser.add_argument_group("way of training (defaults depend on the recipe)")
@@ -59,6 +60,7 @@ class Command(MaintenanceCommand):
         pretrained.add_argument("--backbone", default="mobilenetv2", help="a network of keras.applications")
         pretrained.add_argument("--weights", default="imagenet", help="imagenet (from the web), none, or a file")
         pretrained.add_argument("--layers", type=int, default=15, help="fine-tune: how many layers of the backbone")
+        pretrained.add_argument("--teacher", type=Path, help="transfer: checkpoint whose answers are learned from too")
         pretrained.add_argument(
             "--fine-tune", type=stage, action="append", default=[], metavar="SIZE:EPOCHS",
             help="transfer: then train every layer at this image size; repeat for progressive sizes",
@@ -76,10 +78,11 @@ class Command(MaintenanceCommand):
         self.say(f"{network.count_params():,} parameters")
 
     def _train(self, options):
+        from ml.checkpoint import checkpoint_in
         from ml.datasets import unpack_dataset
         from ml.training import TrainingRun
 
-        base, out = options["dataset"], options["out"]
+        base, out, without_dog = options["dataset"], options["out"], options["without_dog"]
         if not out or not (base or options["from_reviews"] or options["reviews"]):
             raise CommandError("Expected --dataset and --out; or --from-reviews, alone or with a --dataset, and --out.")
         dataset = unpack_dataset(base, settings.DATA_DIR / "datasets") if base else None
@@ -93,6 +96,8 @@ class Command(MaintenanceCommand):
             say=self.say,
             track=self.track,
             command=command_line(options),
+            teacher=checkpoint_in(options["teacher"]) if options["teacher"] else None,
+            without_dog=without_dog and unpack_dataset(without_dog, settings.DATA_DIR / "datasets"),
         )
         figures = run.train(dataset, group_of, reviews=reviews)
         if own := figures.get("reviewed"):
@@ -128,6 +133,7 @@ def config_of(options: dict, breeds: tuple[str, ...]):
         average=recipe == "transfer",
         augment=(not own) if options["augment"] is None else options["augment"],
         seed=options["seed"],
+        teacher=teacher_version(options),
         **chosen,
     )
 
@@ -145,6 +151,16 @@ def settings_found(path: Path, own: bool) -> dict:
     return best
 
 
+def teacher_version(options: dict) -> str:
+    from ml.checkpoint import checkpoint_in, load_checkpoint
+
+    if not options["teacher"]:
+        return ""
+    if options["recipe"] != "transfer" or not options["fine_tune"]:
+        raise CommandError("Expected transfer with --fine-tune beside --teacher: only tuning learns from a teacher.")
+    return load_checkpoint(checkpoint_in(options["teacher"])).version
+
+
 def weights_of(options: dict) -> Path | str | None:
     named = options["weights"]
     return {"none": None, "imagenet": "imagenet"}.get(named, Path(named))
@@ -153,7 +169,8 @@ def weights_of(options: dict) -> Path | str | None:
 def command_line(options: dict) -> str:
     """The command that makes this run, with the bare names of its files."""
     parts = [f"manage.py train {options['recipe']}"]
-    for name in ("dataset", "out", "name", "breeds", "epochs", "patience", "learning_rate", "batch_size", "config"):
+    for name in ("dataset", "out", "name", "breeds", "epochs", "patience", "learning_rate", "batch_size", "config",
+                 "without_dog"):  # fmt: skip
         if options[name]:
             value = options[name].name if isinstance(options[name], Path) else options[name]
             parts.append(f"--{name.replace('_', '-')} {value}")
@@ -165,6 +182,8 @@ def command_line(options: dict) -> str:
     else:
         parts.append(f"--backbone {options['backbone']} --weights {Path(options['weights']).name}")
         parts += [f"--fine-tune {size}:{epochs}" for size, epochs in options["fine_tune"]]
+        if options["teacher"]:
+            parts.append(f"--teacher {options['teacher'].name}")
         if options["recipe"] == "fine-tune":
             parts.append(f"--layers {options['layers']}")
     return " ".join([*parts, f"--image-size {options['image_size']} --seed {options['seed']}"])
