@@ -168,7 +168,7 @@ def _of_photos_without_dog(classifier: Classifier, folder: Path, split: str, dog
 def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) -> dict:
     """How many photos of breeds that a head never saw it calls by a breed, with thresholds that val gave it."""
     called = [
-        (split_trial.called_breed(*on_val.thresholds(unfamiliar, 0.95)), int(split_trial.outside.sum()))
+        (split_trial.called_breed(*on_val.thresholds(unfamiliar)), int(split_trial.outside.sum()))
         for on_val, on_test in trials
         for split_trial in [on_val if split == "val" else on_test]
     ]

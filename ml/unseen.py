@@ -10,7 +10,7 @@ import numpy as np
 
 from ml import BadDataset
 from ml.calibration import softmax
-from ml.decision import lowest_threshold
+from ml.decision import PRECISION, lowest_threshold
 from ml.familiarity import fit_familiarity
 from ml.heads import fit_head
 from ml.inference import Classifier
@@ -32,7 +32,7 @@ class Trial:
     familiarity: np.ndarray
     outside: np.ndarray
 
-    def thresholds(self, unfamiliar: float, breed_precision: float) -> tuple[float, float]:
+    def thresholds(self, unfamiliar: float, breed_precision: float = PRECISION) -> tuple[float, float]:
         """Of the breed's probability and of familiarity, as `ml.decision.choose_thresholds` has them."""
         least = float(np.quantile(self.familiarity[~self.outside], unfamiliar))
         known = ~self.outside & (self.familiarity >= least)
@@ -76,7 +76,7 @@ def _trial(logits: np.ndarray, familiarity: np.ndarray, position: np.ndarray) ->
     return Trial(probs.max(axis=1), probs.argmax(axis=1) == position, familiarity, position < 0)
 
 
-def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.2, breed_precision: float = 0.95) -> float:
+def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.2) -> float:
     """The least share of known dogs to turn down as unfamiliar (0 to 0.5) that keeps `called_breed` for unseen breeds.
 
     The threshold of the breed's probability is chosen as for the classifier itself, among the familiar photos.
@@ -84,7 +84,7 @@ def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.2, breed_
     if not trials:
         return 0.0
     for share in np.linspace(0, 0.5, 51):
-        called = [trial.called_breed(*trial.thresholds(share, breed_precision)) for trial in trials]
+        called = [trial.called_breed(*trial.thresholds(share)) for trial in trials]
         if np.mean(called) <= called_breed:
             return float(share)
     return 0.5
