@@ -11,9 +11,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from breeds import words
 from shelter.animals import Animal
+from shelter.answers import AnswerCandidate
 from shelter.forms import AnimalForm, FilingForm
 from shelter.grouping import suggest_groups
-from shelter.models import AnswerCandidate, Photo
+from shelter.models import Photo
 from shelter.paging import page_of
 
 ANIMALS_A_PAGE = 48

@@ -17,9 +17,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from shelter import imports
 from shelter.exports import harmless
+from shelter.filing import file_under_names
 from shelter.forms import ArchiveForm, DogNamesForm, KnownFileForm, UploadForm
-from shelter.imports import Import, ImportItem
-from shelter.models import REASONS, Photo, file_under_names, refusal
+from shelter.imports import Import
+from shelter.models import Photo
+from shelter.receipts import ImportItem
+from shelter.refusals import REASONS, refusal
 from shelter.tasks import hint_imports
 from shelter.uploads import Outcome, Receipt, know_into, receipt_of, upload_into
 

@@ -12,8 +12,10 @@ from django.utils.translation import gettext as _
 from breeds.classifier import UnreadableImage, inspect_image, remove_location
 from breeds.models import Prediction
 from shelter.animals import Animal
-from shelter.imports import Import, ImportItem
-from shelter.models import Photo, refusal
+from shelter.imports import Import
+from shelter.models import Photo
+from shelter.receipts import ImportItem
+from shelter.refusals import refusal
 
 Outcome = ImportItem.Outcome
 

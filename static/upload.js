@@ -106,7 +106,7 @@ function setUpSending(form) {
       button.setAttribute("aria-pressed", String(button === chosen));
     list.dataset.show = chosen.dataset.show;
   });
-  document.body.addEventListener("htmx:load", countReceipts);
+  document.body.addEventListener("answered", countReceipts);
 
   function note(item, text) {
     item.row.querySelector(".receipt-note").textContent = text;
@@ -143,7 +143,7 @@ function setUpSending(form) {
     if (local && !picture.querySelector("img")) picture.append(local);
     else URL.revokeObjectURL(item.url);
     item.row.replaceWith(...receipts);
-    receipts.forEach((receipt) => htmx.process(receipt));
+    awaitAnswers();
   }
 
   /* Sending. */
