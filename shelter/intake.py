@@ -135,6 +135,7 @@ def import_page(request, pk):
         "chosen": chosen,
         "dogs": dogs[:DOGS_A_PAGE],
         "dog_count": len(dogs),
+        "unfiled": batch.items.filter(photo__isnull=False, photo__animal=None).exists(),
     }
     return render(request, "shelter/import.html", context)
 

@@ -126,6 +126,10 @@ class Photo(models.Model):
         verbose_name=_("uploaded by"),
     )  # fmt: skip
     uploaded_at = models.DateTimeField(_("uploaded"), default=timezone.now)
+    taken_at = models.DateTimeField(_("taken, by the camera's clock"), null=True, blank=True, editable=False)
+    position_rule = models.PositiveSmallIntegerField(
+        _("rule by which the position was removed"), default=0, editable=False
+    )
     updated_at = models.DateTimeField(_("changed"), default=timezone.now, db_index=True)
 
     status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PENDING)
@@ -145,6 +149,10 @@ class Photo(models.Model):
     )
 
     objects = PhotoQuerySet.as_manager()
+
+    # What `breeds.classifier.remove_location` removes has a number: raise it when more is removed, so that
+    # `manage.py remove_locations` goes through the photos again. 0: nobody knows what the original still tells.
+    POSITION_RULE = 1
 
     THUMBNAILS = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
 

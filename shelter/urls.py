@@ -19,6 +19,7 @@ urlpatterns = [
     path("imports/<int:pk>/progress/", intake.import_progress, name="import_progress"),
     path("imports/<int:pk>/parts/<int:number>/", intake.import_part, name="import_part"),
     path("imports/<int:pk>/dogs/", intake.import_dogs, name="import_dogs"),
+    path("imports/<int:pk>/suggestions/", animal_pages.animal_suggestions, name="import_suggestions"),
     path("imports/<int:pk>/receipts.csv", intake.import_receipts, name="import_receipts"),
     path("photos/", search_pages.photo_list, name="photo_list"),
     path("photos/export.csv", search_pages.photo_export, {"kind": "csv"}, name="photo_csv"),

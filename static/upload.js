@@ -54,6 +54,7 @@ function setUpSending(form) {
   const panelText = panel.querySelector(".batch-text");
   const panelBar = panel.querySelector("progress");
   const filters = document.getElementById("receipt-filters");
+  const groups = panel.querySelector("[data-groups]");
   const buttons = Object.fromEntries([...panel.querySelectorAll("[data-do]")].map((b) => [b.dataset.do, b]));
   const words = panel.dataset;
   const token = form.elements.csrfmiddlewaretoken.value;
@@ -82,6 +83,7 @@ function setUpSending(form) {
     buttons.retry.hidden = !offline && !items.some((item) => item.canRetry);
     buttons.pause.hidden = paused || !isBusy();
     buttons.resume.hidden = !paused || !isBusy();
+    groups.hidden = isBusy() || list.querySelectorAll(".receipt.accepted").length < 2;
     panel.hidden = false;
     if (!isBusy() || Date.now() - lastSaid > 5000) {
       lastSaid = Date.now();
@@ -170,7 +172,9 @@ function setUpSending(form) {
     answer.innerHTML = xhr.responseText;
     const receipts = [...answer.content.children].filter((child) => child.matches(".receipt"));
     if (wasSentElsewhere(xhr, path) || xhr.status !== 200 || !receipts.length) return refuse(item, xhr, path);
-    filters.querySelector(".download").href = xhr.getResponseHeader("X-Import") + "receipts.csv";
+    const batch = xhr.getResponseHeader("X-Import");
+    filters.querySelector(".download").href = `${batch}receipts.csv`;
+    groups.href = `${batch}suggestions/`;
     accept(item, receipts);
   }
 
