@@ -8,7 +8,7 @@ photo and receipt are written in one transaction, and repeats nothing, because o
 import io
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +35,17 @@ ABANDONED_AFTER = timedelta(days=7)
 
 
 class ImportQuerySet(models.QuerySet):
+    @staticmethod
+    def count_files(batches: Iterable["Import"]) -> None:
+        """Give all of them their `counts` by one query."""
+        batches = list(batches)
+        found = ImportItem.objects.filter(batch__in=batches).order_by()
+        counts = {batch.pk: dict.fromkeys(ImportItem.Outcome.values, 0) for batch in batches}
+        for batch, outcome, count in found.values_list("batch", "outcome").annotate(Count("pk")):
+            counts[batch][outcome] = count
+        for batch in batches:
+            batch.counts = counts[batch.pk]
+
     def upload_of(self, user, key: uuid.UUID | None) -> "Import":
         """The row of what this person's page sends under this key; a new one for a key that is not theirs."""
         fields = {"user": user, "kind": Import.Kind.UPLOAD, "status": Import.Status.DONE}
@@ -299,6 +310,10 @@ class Import(models.Model):
         """Outcome -> number of files, every outcome in its order."""
         found = dict(self.items.order_by().values_list("outcome").annotate(Count("pk")))
         return {outcome: found.get(outcome, 0) for outcome in ImportItem.Outcome.values}
+
+    @property
+    def refused(self) -> int:
+        return self.counts[ImportItem.Outcome.REFUSED]
 
     @property
     def total(self) -> int:

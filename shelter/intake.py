@@ -88,6 +88,7 @@ def import_list(request):
     if request.method == "POST" and request.htmx:
         return JsonResponse({"detail": " ".join(form.non_field_errors())}, status=400)
     page = Paginator(Import.objects.select_related("user"), IMPORTS_A_PAGE).get_page(request.GET.get("page"))
+    Import.objects.count_files(page.object_list)
     context = UploadForm.limits() | {"page_obj": page, "form": form, "key": uuid.uuid4()}
     return render(request, "shelter/import_list.html", context, status=400 if form.errors else 200)
 

@@ -53,6 +53,7 @@ async function askForAnswers() {
     // The connection is lost: asked again later.
   }
   answers.forEach(showAnswer);
+  if (answers.length) document.body.dispatchEvent(new CustomEvent("answered"));
   firstAsked = answers.length ? 0 : firstAsked + MOST_AWAITED; // a photo that is stuck keeps no other one waiting
   untilNextQuestion = answers.length ? SOON : Math.min(1.5 * untilNextQuestion, RARELY);
   planQuestion();
@@ -83,7 +84,6 @@ function showAnswer(answer) {
     }
     if (isWhole) say(answer.querySelector(".answer-words").textContent);
   }
-  document.body.dispatchEvent(new CustomEvent("answered"));
 }
 
 document.addEventListener("visibilitychange", awaitAnswers);
@@ -180,10 +180,8 @@ function setUpSorting(list) {
 
 /* A choice that sends its form by itself; the button is for browsers without scripts. */
 
-for (const select of document.querySelectorAll("select[data-submit]")) {
-  select.form.querySelector("button").hidden = true;
+for (const select of document.querySelectorAll("select[data-submit]"))
   select.addEventListener("change", () => select.form.requestSubmit());
-}
 
 const filing = document.getElementById("filing");
 if (filing) setUpFiling(filing);
