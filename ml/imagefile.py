@@ -9,6 +9,7 @@ import io
 import re
 import struct
 from dataclasses import dataclass
+from datetime import datetime
 
 import pillow_heif
 from PIL import ExifTags, Image
@@ -23,6 +24,8 @@ Image.MAX_IMAGE_PIXELS = None
 # JPEG is decoded at reduced scale, so that even a 108 MP phone photo is cheap; the others are decoded whole.
 MAX_PIXELS = {"JPEG": 120_000_000, "HEIF": 64_000_000, "PNG": 32_000_000, "WEBP": 32_000_000}
 
+FIRST_DIGITAL_YEAR = 1990
+
 # A 155 kB progressive JPEG with 300 scans costs 13 s to decode; cameras and encoders write about ten.
 MAX_JPEG_SCANS = 64
 
@@ -36,11 +39,15 @@ JPEG_SOS, JPEG_EOI = 0xDA, 0xD9
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """`format` is a key of `MEDIA_TYPES`; `width` and `height` are in pixels, upright."""
+    """`format` is a key of `MEDIA_TYPES`; `width` and `height` are in pixels, upright.
+
+    `taken_at` is what the camera's clock said, without a time zone; None where the file does not tell.
+    """
 
     format: str
     width: int
     height: int
+    taken_at: datetime | None = None
 
     @property
     def media_type(self) -> str:
@@ -57,14 +64,16 @@ def inspect_image(image_bytes: bytes) -> ImageFacts:
         raise UnreadableImage("empty", "Expected a photo. Received: an empty file (0 bytes).")
     image_format = _format_of(image_bytes)
     {"JPEG": _check_jpeg, "PNG": _check_png, "WEBP": _check_webp, "HEIF": _check_heif}[image_format](image_bytes)
-    width, height, orientation = _header_of(image_bytes, image_format)
+    width, height, exif_bytes = _header_of(image_bytes, image_format)
     if width * height > MAX_PIXELS[image_format]:
         raise UnreadableImage(
             "too_many_pixels",
             f"Expected at most {MAX_PIXELS[image_format] / 1e6:.0f} million pixels in a {image_format}. "
             f"Received: {width} x {height} = {width * height / 1e6:.0f} million.",
         )
-    return ImageFacts(image_format, *((height, width) if orientation >= 5 else (width, height)))
+    if orientation_of(exif_bytes) >= 5:
+        width, height = height, width
+    return ImageFacts(image_format, width, height, taken_at_of(exif_bytes))
 
 
 def _format_of(image_bytes: bytes) -> str:
@@ -83,11 +92,11 @@ def _format_of(image_bytes: bytes) -> str:
     )
 
 
-def _header_of(image_bytes: bytes, image_format: str) -> tuple[int, int, int]:
-    """Width and height as stored, and the EXIF orientation (5 to 8: lies on its side)."""
+def _header_of(image_bytes: bytes, image_format: str) -> tuple[int, int, bytes]:
+    """Width and height as stored, and the EXIF block."""
     try:
         with Image.open(io.BytesIO(image_bytes), formats=[image_format]) as image:
-            return *image.size, orientation_of(image.info.get("exif", b""))
+            return *image.size, image.info.get("exif", b"")
     except Exception as error:  # Pillow's readers raise nearly anything on a broken header
         raise UnreadableImage(
             "undecodable", f"Expected a whole {image_format}. Received: a broken header ({error})."
@@ -95,11 +104,26 @@ def _header_of(image_bytes: bytes, image_format: str) -> tuple[int, int, int]:
 
 
 def orientation_of(exif_bytes: bytes) -> int:
-    """From the EXIF block alone: `image.getexif()` would decode a whole PNG in search of one."""
+    """1 to 8, from 5 on the photo lies on its side.
+
+    From the EXIF block alone: `image.getexif()` would decode a whole PNG in search of one.
+    """
     exif = Image.Exif()
     with contextlib.suppress(Exception):  # a broken block costs the orientation, not the photo
         exif.load(exif_bytes)
     return exif.get(ExifTags.Base.Orientation, 1)
+
+
+def taken_at_of(exif_bytes: bytes) -> datetime | None:
+    """When the camera says that it took the photo, by its own clock; None for what no camera writes."""
+    exif = Image.Exif()
+    try:
+        exif.load(exif_bytes)
+        written = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal, "")
+        taken_at = datetime.strptime(str(written).strip("\x00 "), "%Y:%m:%d %H:%M:%S")
+    except Exception:  # a broken block costs the time, not the photo
+        return None
+    return taken_at if taken_at.year >= FIRST_DIGITAL_YEAR else None  # a camera whose clock was never set
 
 
 def _truncated(image_format: str, missing: str) -> UnreadableImage:

@@ -11,9 +11,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from breeds import words
 from shelter.animals import Animal
+from shelter.answers import AnswerCandidate
 from shelter.forms import AnimalForm, FilingForm
 from shelter.grouping import suggest_groups
-from shelter.models import AnswerCandidate, Photo
+from shelter.imports import Import
+from shelter.models import Photo
 from shelter.paging import page_of
 
 ANIMALS_A_PAGE = 48
@@ -139,7 +141,10 @@ def next_page(request) -> str:
 
 @login_required
 @require_GET
-def animal_suggestions(request):
-    """Photos without a dog, in the groups in which they probably belong together."""
-    groups = suggest_groups(Photo.objects.filter(animal=None))
-    return render(request, "shelter/animal_suggestions.html", {"groups": groups})
+def animal_suggestions(request, pk=None):
+    """Photos without a dog, in the groups in which they probably belong together: of all, or of one import."""
+    photos, batch = Photo.objects.filter(animal=None), get_object_or_404(Import, pk=pk) if pk else None
+    if batch:
+        photos = photos.filter(pk__in=batch.items.values("photo"))
+    context = {"groups": suggest_groups(photos), "batch": batch}
+    return render(request, "shelter/animal_suggestions.html", context)

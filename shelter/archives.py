@@ -1,6 +1,6 @@
 """Zip archives as shelters have them: old, huge, with odd names, and now and then ill-willed.
 
-Nothing is ever unpacked to a disk. An entry is refused with a code of `shelter.models.refusal`; the others go on.
+Nothing is ever unpacked to a disk. An entry is refused with a code of `shelter.refusals.refusal`; the others go on.
 """
 
 import io
@@ -42,7 +42,7 @@ _LETTERS_OF_NAMES = frozenset("àâäçèéêëîïôöùûüÿœæÀÂÄÇÈÉ�
 
 
 class BadArchive(Exception):
-    """The archive as a whole cannot be read. `code` as in `shelter.models.refusal`."""
+    """The archive as a whole cannot be read. `code` as in `shelter.refusals.refusal`."""
 
     def __init__(self, code: str):
         super().__init__(code)

@@ -21,6 +21,11 @@ def quarters(dhash: int) -> list[int]:
     return [dhash >> shift & 0xFFFF for shift in range(64 - QUARTER_BITS, -1, -QUARTER_BITS)]
 
 
+def distance(one: list[int], other: list[int]) -> int:
+    """Bits in which two hashes, in quarters, differ."""
+    return sum((a ^ b).bit_count() for a, b in zip(one, other, strict=True))
+
+
 def is_telling(dhash: int) -> bool:
     return TELLING_BITS <= dhash.bit_count() <= 64 - TELLING_BITS
 
@@ -35,7 +40,7 @@ class FingerprintQuerySet(models.QuerySet):
             found |= Q(**{f"quarter_{index}__in": [part, *(part ^ 1 << bit for bit in range(QUARTER_BITS))]})
         rows = self.filter(found).values_list("photo_id", *(f"quarter_{index}" for index in range(QUARTERS)))
         wanted = quarters(dhash)
-        distances = ((sum((a ^ b).bit_count() for a, b in zip(wanted, parts, strict=True)), pk) for pk, *parts in rows)
+        distances = ((distance(wanted, parts), pk) for pk, *parts in rows)
         return sorted(near for near in distances if near[0] <= NEAR_BITS)
 
     def record(self, photo, dhash: int) -> None:
@@ -72,4 +77,11 @@ class Fingerprint(models.Model):
         verbose_name = _("fingerprint")
 
     def __str__(self):
-        return " ".join(f"{part:016b}" for part in (self.quarter_0, self.quarter_1, self.quarter_2, self.quarter_3))
+        return " ".join(f"{part:016b}" for part in self.quarters)
+
+    @property
+    def quarters(self) -> list[int]:
+        return [self.quarter_0, self.quarter_1, self.quarter_2, self.quarter_3]
+
+    def bits_to(self, other: "Fingerprint") -> int:
+        return distance(self.quarters, other.quarters)

@@ -9,7 +9,8 @@ from django.utils.translation import gettext_lazy as _
 
 from breeds import words
 from shelter.animals import Animal, clean_microchip
-from shelter.models import ApiToken, Photo, refusal
+from shelter.models import ApiToken, Photo
+from shelter.refusals import refusal
 
 
 class ManyFilesInput(forms.ClearableFileInput):

@@ -7,9 +7,8 @@ photo and receipt are written in one transaction, and repeats nothing, because o
 
 import io
 import itertools
-import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +22,9 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from shelter.archives import Archive, BadArchive, BadEntry, Parts, dog_name, is_hidden
+from shelter.archives import Archive, BadArchive, BadEntry, Parts, dog_name
+from shelter.disks import files_of, printable, read_file
+from shelter.receipts import ImportItem
 
 # A large archive comes in pieces of this size: small enough for a bad connection and for a web server's memory.
 PART_BYTES = 8_000_000
@@ -34,6 +35,17 @@ ABANDONED_AFTER = timedelta(days=7)
 
 
 class ImportQuerySet(models.QuerySet):
+    @staticmethod
+    def count_files(batches: Iterable["Import"]) -> None:
+        """Give all of them their `counts` by one query."""
+        batches = list(batches)
+        found = ImportItem.objects.filter(batch__in=batches).order_by()
+        counts = {batch.pk: dict.fromkeys(ImportItem.Outcome.values, 0) for batch in batches}
+        for batch, outcome, count in found.values_list("batch", "outcome").annotate(Count("pk")):
+            counts[batch][outcome] = count
+        for batch in batches:
+            batch.counts = counts[batch.pk]
+
     def upload_of(self, user, key: uuid.UUID | None) -> "Import":
         """The row of what this person's page sends under this key; a new one for a key that is not theirs."""
         fields = {"user": user, "kind": Import.Kind.UPLOAD, "status": Import.Status.DONE}
@@ -261,7 +273,7 @@ class Import(models.Model):
                 ImportItem.objects.bulk_create(items, batch_size=1000)
         self.is_listed = True
 
-    def work(self, take: Callable[["ImportItem", ContentFile], None], until: datetime) -> bool:
+    def work(self, take: Callable[[ImportItem, ContentFile], None], until: datetime) -> bool:
         """Settle waiting files, `take` those that can be read. True while some are left when the time is up."""
         if self.is_listed and not self.items.waiting().exists():
             self.finish()
@@ -274,7 +286,7 @@ class Import(models.Model):
                 if timezone.now() >= until:
                     return True
                 try:
-                    content = archive.read(item.position) if archive else item.read_from_disk()
+                    content = archive.read(item.position) if archive else read_file(Path(item.path))
                 except BadEntry as error:
                     item.settle(ImportItem.Outcome.REFUSED, code=error.code)
                 else:
@@ -298,6 +310,10 @@ class Import(models.Model):
         """Outcome -> number of files, every outcome in its order."""
         found = dict(self.items.order_by().values_list("outcome").annotate(Count("pk")))
         return {outcome: found.get(outcome, 0) for outcome in ImportItem.Outcome.values}
+
+    @property
+    def refused(self) -> int:
+        return self.counts[ImportItem.Outcome.REFUSED]
 
     @property
     def total(self) -> int:
@@ -338,7 +354,7 @@ class Import(models.Model):
         """Photos of this import that the classifier has not looked at yet."""
         return self.items.filter(outcome=ImportItem.Outcome.ACCEPTED, photo__status="pending").count()
 
-    def sent_before(self, photo, path: str) -> "ImportItem | None":
+    def sent_before(self, photo, path: str) -> ImportItem | None:
         """The receipt of this very file, whose answer was lost on the way to the sender."""
         return self.items.filter(photo=photo, path=path, outcome=ImportItem.Outcome.ACCEPTED).first()
 
@@ -351,100 +367,3 @@ class Import(models.Model):
             .values("dog")
             .annotate(count=Count("photo", distinct=True))
         )
-
-
-class ImportItemQuerySet(models.QuerySet):
-    def waiting(self) -> "ImportItemQuerySet":
-        return self.filter(outcome=ImportItem.Outcome.WAITING).order_by("position")
-
-    def similar(self) -> "ImportItemQuerySet":
-        """Accepted photos that look like one that was there before."""
-        return self.filter(outcome=ImportItem.Outcome.ACCEPTED, photo__fingerprint__looks_like__isnull=False)
-
-    def with_photos(self) -> "ImportItemQuerySet":
-        return self.select_related(
-            "photo__animal", "photo__breed", "photo__second_breed", "photo__fingerprint__looks_like__animal"
-        )
-
-
-class ImportItem(models.Model):
-    """One file of an import and what became of it: its receipt."""
-
-    class Outcome(models.TextChoices):
-        ACCEPTED = "accepted", _("accepted")
-        KNOWN = "known", _("already here")
-        REFUSED = "refused", _("refused")
-        WAITING = "waiting", _("waiting")
-
-    batch = models.ForeignKey(Import, models.CASCADE, related_name="items", verbose_name=_("import"))
-    position = models.PositiveIntegerField(_("position"), null=True, blank=True)  # none in an upload: files just come
-    path = models.TextField(_("path"))
-    dog = models.CharField(_("suggested name"), max_length=100, blank=True)
-    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome, default=Outcome.WAITING)
-    code = models.CharField(_("reason"), max_length=30, blank=True)
-    photo = models.ForeignKey(
-        "shelter.Photo", models.SET_NULL, null=True, blank=True, related_name="receipts", verbose_name=_("photo")
-    )
-    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
-    settled_at = models.DateTimeField(_("settled"), null=True, blank=True)
-
-    objects = ImportItemQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("file of an import")
-        ordering = ["pk"]
-        constraints = [
-            models.UniqueConstraint(fields=["batch", "position"], name="one_receipt_per_file"),
-            models.CheckConstraint(condition=~Q(outcome="refused") | ~Q(code=""), name="refused_has_a_reason"),
-        ]
-        indexes = [
-            models.Index(fields=["batch", "outcome", "position"], name="receipts_by_outcome"),
-            models.Index(fields=["batch", "dog"], name="receipts_by_dog"),
-        ]
-
-    def __str__(self):
-        return self.name
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
-
-    def settle(self, outcome: str, photo=None, code: str = "") -> bool:
-        """The one way to an outcome, once. A row that nobody has seen yet is written with it."""
-        if self._state.adding:
-            self.outcome, self.photo, self.code, self.settled_at = outcome, photo, code, timezone.now()
-            self.save()
-            return True
-        rows = type(self).objects.filter(pk=self.pk, outcome=self.Outcome.WAITING)
-        now = timezone.now()
-        if not rows.update(outcome=outcome, photo=photo, code=code, settled_at=now):
-            return False
-        self.outcome, self.photo, self.code, self.settled_at = outcome, photo, code, now
-        return True
-
-    def read_from_disk(self) -> bytes:
-        """Raises `BadEntry` for a file that cannot be read, `OSError` where its whole folder has gone."""
-        path = Path(self.path)
-        try:
-            with path.open("rb") as file:
-                return file.read(settings.MAX_PHOTO_BYTES + 1)
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            if not path.parent.exists():
-                raise
-            raise BadEntry("unreadable_file") from error
-
-
-def files_of(sources: list[str]):
-    """(path, path as seen from the folder that was named, with that folder) of every file a person would mean."""
-    for source in map(Path, sources):
-        if source.is_dir():
-            for path in sorted(source.rglob("*")):
-                if path.is_file() and not is_hidden(path.relative_to(source).as_posix()):
-                    yield path, path.relative_to(source.parent)
-        else:
-            yield source, Path(source.name)
-
-
-def printable(path: Path) -> str:
-    """As text that any database takes: names that are not UTF-8 show their odd bytes, and cannot be opened by it."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

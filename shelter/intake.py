@@ -17,9 +17,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from shelter import imports
 from shelter.exports import harmless
+from shelter.filing import file_under_names
 from shelter.forms import ArchiveForm, DogNamesForm, KnownFileForm, UploadForm
-from shelter.imports import Import, ImportItem
-from shelter.models import REASONS, Photo, file_under_names, refusal
+from shelter.imports import Import
+from shelter.models import Photo
+from shelter.receipts import ImportItem
+from shelter.refusals import REASONS, refusal
 from shelter.tasks import hint_imports
 from shelter.uploads import Outcome, Receipt, know_into, receipt_of, upload_into
 
@@ -85,6 +88,7 @@ def import_list(request):
     if request.method == "POST" and request.htmx:
         return JsonResponse({"detail": " ".join(form.non_field_errors())}, status=400)
     page = Paginator(Import.objects.select_related("user"), IMPORTS_A_PAGE).get_page(request.GET.get("page"))
+    Import.objects.count_files(page.object_list)
     context = UploadForm.limits() | {"page_obj": page, "form": form, "key": uuid.uuid4()}
     return render(request, "shelter/import_list.html", context, status=400 if form.errors else 200)
 
@@ -132,6 +136,7 @@ def import_page(request, pk):
         "chosen": chosen,
         "dogs": dogs[:DOGS_A_PAGE],
         "dog_count": len(dogs),
+        "unfiled": batch.items.filter(photo__isnull=False, photo__animal=None).exists(),
     }
     return render(request, "shelter/import.html", context)
 

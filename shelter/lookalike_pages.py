@@ -11,7 +11,8 @@ from django.views.decorators.http import require_GET, require_http_methods
 from breeds import lookalikes
 from breeds.classifier import BadCheckpoint, UnreadableImage, shrink_image
 from shelter.forms import OnePhotoForm
-from shelter.models import Photo, refusal
+from shelter.models import Photo
+from shelter.refusals import refusal
 from shelter.uploads import file_name
 
 PHOTOS, CARDS = 60, 24

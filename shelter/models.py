@@ -1,19 +1,17 @@
-"""Animals, their photos, and the tokens with which scripts come in."""
+"""Photos, and the tokens with which scripts come in. The other models of this app lie in files of their own."""
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from django.db import models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.db.models.functions import Coalesce, Mod
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.functional import cached_property
 from django.utils.timezone import localtime
 from django.utils.translation import gettext
@@ -23,9 +21,14 @@ from breeds import words
 from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
-from shelter import imports  # noqa: F401  its models are of this app, too
 from shelter.animals import Animal
+from shelter.answers import Answer, answers_of
 from shelter.fingerprints import Fingerprint
+from shelter.imports import Import
+from shelter.receipts import ImportItem
+from shelter.saved_searches import SavedSearch
+
+__all__ = ["Animal", "ApiToken", "Fingerprint", "Import", "ImportItem", "Photo", "PhotoQuerySet", "SavedSearch"]
 
 BLIND_ONE_IN = 20
 
@@ -123,6 +126,10 @@ class Photo(models.Model):
         verbose_name=_("uploaded by"),
     )  # fmt: skip
     uploaded_at = models.DateTimeField(_("uploaded"), default=timezone.now)
+    taken_at = models.DateTimeField(_("taken, by the camera's clock"), null=True, blank=True, editable=False)
+    position_rule = models.PositiveSmallIntegerField(
+        _("rule by which the position was removed"), default=0, editable=False
+    )
     updated_at = models.DateTimeField(_("changed"), default=timezone.now, db_index=True)
 
     status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PENDING)
@@ -142,6 +149,10 @@ class Photo(models.Model):
     )
 
     objects = PhotoQuerySet.as_manager()
+
+    # What `breeds.classifier.remove_location` removes has a number: raise it when more is removed, so that
+    # `manage.py remove_locations` goes through the photos again. 0: nobody knows what the original still tells.
+    POSITION_RULE = 1
 
     THUMBNAILS = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
 
@@ -307,155 +318,9 @@ class Photo(models.Model):
         return self.reviews.standing().select_related("by", "breed", "second_breed").first()
 
     @cached_property
-    def answer(self) -> "Answer":
+    def answer(self) -> Answer:
         """The newest prediction, and what a person said of it, in words."""
-        said = words.verdict(self.standing_review) if self.by_person and self.standing_review else self.words
-        prediction = self.predictions.without_vectors().select_related("version").order_by("-pk").first()
-        if prediction is None:
-            return Answer(said, [], "", "", None, "")
-        breeds = Breed.objects.in_bulk([c["label"] for c in prediction.candidates[:3]], field_name="slug")
-        return Answer(
-            words=said,
-            candidates=[
-                AnswerCandidate(str(breeds.get(c["label"], c["label"])), c["probability"])
-                for c in prediction.candidates[:3]
-            ],
-            model=prediction.version.name if prediction.version else "",
-            version=prediction.version.version if prediction.version else "",
-            finished_at=prediction.finished_at,
-            error=refusal(prediction.error_code, self.original_name) if self.status == self.Status.FAILED else "",
-            why=words.why(prediction.reasons),
-        )
-
-
-def file_under_names(batch, names: dict[str, str]) -> list[str]:
-    """Photos of an import, by the name its folder suggests, under the dogs of these names, new ones if need be.
-
-    Photos that are under a dog already stay there. So do those of a folder whose name does not say which dog is meant:
-    returns a sentence for each of these.
-    """
-    unclear = []
-    with transaction.atomic():
-        for suggested, name in names.items():
-            items = batch.items.filter(dog=suggested, photo__animal=None, photo__isnull=False)
-            photos = Photo.objects.filter(pk__in=items.values("photo"), animal=None)
-            if not photos.exists():
-                continue
-            try:
-                animal = Animal.objects.called(name)
-            except ValidationError as error:
-                unclear += error.messages
-            else:
-                photos.file_under(animal or Animal.objects.create(name=name[:100]))
-    return unclear
-
-
-class SavedSearchQuerySet(models.QuerySet):
-    def keep(self, user, name: str, query: str) -> bool:
-        """Save the search, or change the one of that name; False where the user has as many as there may be."""
-        if self.filter(user=user).exclude(name=name).count() >= SavedSearch.MOST:
-            return False
-        self.update_or_create(user=user, name=name, defaults={"query": query})
-        return True
-
-
-class SavedSearch(models.Model):
-    """A search that somebody comes back to; `query` is that of the list's address."""
-
-    MOST = 30
-
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.CASCADE, related_name="saved_searches", verbose_name=_("user")
-    )
-    name = models.CharField(_("name"), max_length=80)
-    query = models.CharField(_("search"), max_length=1000)
-
-    objects = SavedSearchQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("saved search")
-        ordering = ["name"]
-        constraints = [models.UniqueConstraint(fields=["user", "name"], name="one_search_per_name")]
-
-    def __str__(self):
-        return self.name
-
-
-@dataclass(frozen=True)
-class AnswerCandidate:
-    name: str
-    probability: float
-
-    @property
-    def percent(self) -> str:
-        return words.percent(self.probability)
-
-
-@dataclass(frozen=True)
-class Answer:
-    words: str
-    candidates: list[AnswerCandidate]
-    model: str
-    version: str
-    finished_at: datetime | None
-    error: str
-    why: list[str] = field(default_factory=list)
-
-
-def refusal(reason: str, name: str) -> str:
-    """A sentence for staff, with the file's own name, for a code of `ml.UnreadableImage`, an import or the queue."""
-    sentences = {
-        "empty": gettext("“%(name)s” is empty (0 bytes). Expected a photo."),
-        "not_an_image": gettext("“%(name)s” is not a photo that Flair can read. Expected JPEG, PNG, WebP or HEIC."),
-        "truncated": gettext("“%(name)s” is cut short: a part of the photo is missing. Send it again."),
-        "too_many_pixels": gettext("“%(name)s” has too many pixels. Send a smaller copy of it."),
-        "too_many_scans": gettext("“%(name)s” is built in a way that would block the server. Save it again as JPEG."),
-        "too_large": gettext("“%(name)s” is larger than %(limit)s MB. Send a smaller copy of it."),
-        "no_file": gettext("No file arrived. Choose at least one photo, or send it again."),
-        "encrypted": gettext("“%(name)s” is locked with a password. Unlock it, and send it on its own."),
-        "nested_archive": gettext("“%(name)s” is an archive inside the archive. Send it on its own."),
-        "unsafe_path": gettext("“%(name)s” wants to be unpacked outside its folder. Flair does not open it."),
-        "overlapping": gettext("“%(name)s” shares its bytes with another file of the archive. Flair does not open it."),
-        "bomb": gettext("“%(name)s” would unpack to many times its size, as no photo does. Flair does not open it."),
-        "link": gettext("“%(name)s” is not a file but a link to one."),
-        "unsupported_compression": gettext("“%(name)s” is packed in a way that Flair cannot unpack. Send it unpacked."),
-        "damaged_entry": gettext("“%(name)s” is damaged in the archive. Pack it again, or send it on its own."),
-        "unreadable_file": gettext("“%(name)s” could not be opened: it has gone, is protected or has an odd name."),
-        "not_a_zip": gettext("“%(name)s” is not a zip archive, or is cut short. Expected a whole zip."),
-        "too_many_entries": gettext("“%(name)s” holds more than %(files)s files. Divide it into several."),
-        "abandoned": gettext("“%(name)s” never arrived whole. Send it again."),
-        "missing": gettext("The file of “%(name)s” is missing on the server. Tell an administrator."),
-        "interrupted": gettext("“%(name)s” could not be looked at: the classifier was interrupted several times."),
-        "passing": gettext("“%(name)s” could not be looked at: the server had a problem several times."),
-    }
-    sentence = sentences.get(reason) or gettext("“%(name)s” is damaged: it cannot be decoded.")
-    return sentence % {
-        "name": name,
-        "limit": settings.MAX_PHOTO_BYTES // 1_000_000,
-        "files": number_format(settings.MAX_IMPORT_FILES, force_grouping=True),
-    }
-
-
-# The reason in two or three words, where files are counted by it.
-REASONS = {
-    "empty": _("empty"),
-    "not_an_image": _("not a photo"),
-    "truncated": _("cut short"),
-    "too_many_pixels": _("too many pixels"),
-    "too_many_scans": _("built to block"),
-    "too_large": _("too large"),
-    "undecodable": _("damaged"),
-    "encrypted": _("locked with a password"),
-    "nested_archive": _("archive inside the archive"),
-    "unsafe_path": _("path outside the archive"),
-    "overlapping": _("overlaps another file"),
-    "bomb": _("made to burst"),
-    "link": _("link"),
-    "unsupported_compression": _("unknown compression"),
-    "damaged_entry": _("damaged in the archive"),
-    "unreadable_file": _("could not be opened"),
-    "interrupted": _("interrupted several times"),
-}
+        return answers_of([self])[self.pk]
 
 
 class ApiToken(models.Model):

@@ -2,18 +2,22 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from breeds.classifier import UnreadableImage, inspect_image, remove_location
 from breeds.models import Prediction
 from shelter.animals import Animal
-from shelter.imports import Import, ImportItem
-from shelter.models import Photo, refusal
+from shelter.imports import Import
+from shelter.models import Photo
+from shelter.receipts import ImportItem
+from shelter.refusals import refusal
 
 Outcome = ImportItem.Outcome
 
@@ -69,9 +73,17 @@ def _upload(file: File, user, animal: Animal | None, priority: int, item: Import
         height=facts.height,
         media_type=facts.media_type,
         uploaded_by=user,
+        taken_at=taken_at(facts),
+        position_rule=Photo.POSITION_RULE,
         animal=animal,
     )
     return _store(photo, stored_bytes, f"originals/{sha256[:2]}/{sha256}{facts.extension}", priority, item)
+
+
+def taken_at(facts) -> datetime | None:
+    """The time of `ml.imagefile.ImageFacts` as that of the shelter's own clock; None for what cannot be."""
+    latest = timezone.make_naive(timezone.now()) + timedelta(days=1)
+    return timezone.make_aware(facts.taken_at) if facts.taken_at and facts.taken_at < latest else None
 
 
 def _find(*digests: str) -> Photo | None:

@@ -1,5 +1,7 @@
 """The pages of staff. Each view: check, form, model, answer."""
 
+import re
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.db import connection
@@ -10,10 +12,12 @@ from django.views.decorators.http import require_GET, require_POST
 
 from breeds import words
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Review, ReviewRefused
+from shelter.answers import answers_of
 from shelter.models import Photo
 from shelter.reviews import ReviewForm, breed_names
 
 PHOTO_WITH_NAMES = Photo.objects.with_twin().select_related("breed", "second_breed", "animal", "uploaded_by")
+MOST_AWAITED = 200  # photos of one page; the script asks for the others in its next question
 
 
 @require_GET
@@ -50,11 +54,19 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
 
 @login_required
 @require_GET
-def photo_answer(request, pk):
-    found = get_object_or_404(Photo.objects.with_twin().select_related("breed", "second_breed"), pk=pk)
-    response = render(request, "shelter/_answer.html", {"photo": found, "answer": found.answer})
-    if found.status != Photo.Status.PENDING:
-        response["HX-Trigger"] = "answered"  # for the review beside it
+def photo_answers(request):
+    """What a page shows of those of its photos that are answered by now: one question, however many it awaits."""
+    numbers = request.GET.get("photos", "").split(",")[:MOST_AWAITED]
+    awaited = [int(number) for number in numbers if re.fullmatch(r"[0-9]{1,18}", number)]
+    found = Photo.objects.with_twin().select_related("breed", "second_breed").in_bulk(awaited)
+    answered = [photo for photo in found.values() if photo.status != Photo.Status.PENDING]
+    answers = answers_of(answered)
+    context = {
+        "photos": [(photo, answers[photo.pk]) for photo in answered],
+        "deleted": [number for number in awaited if number not in found],
+    }
+    response = render(request, "shelter/_answers.html", context)
+    response["Cache-Control"] = "no-store"
     return response
 
 

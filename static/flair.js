@@ -14,38 +14,86 @@ function wasSentElsewhere(xhr, path) {
   return Boolean(xhr.responseURL) && new URL(xhr.responseURL).pathname !== new URL(path, location.href).pathname;
 }
 
-/* Answers that are still awaited. */
+/* Answers that are still awaited: one question for the whole page, more and more rarely where nothing comes, and none
+   while nobody looks. */
 
-function awaited(event) {
-  return event.detail.elt.matches(".answer.pending") ? event.detail.elt : null;
+const MOST_AWAITED = 200;
+const SOON = 700;
+const RARELY = 15_000;
+let untilNextQuestion = SOON;
+let nextQuestion = null;
+let firstAsked = 0;
+
+function awaitAnswers() {
+  untilNextQuestion = SOON;
+  planQuestion();
 }
 
-for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"])
-  document.body.addEventListener(name, (event) => {
-    const answer = awaited(event);
-    const status = event.detail.xhr.status;
-    if (answer && (!status || status === 429 || status >= 500)) setTimeout(() => htmx.trigger(answer, "retry"), 5000);
-  });
+function planQuestion() {
+  clearTimeout(nextQuestion);
+  if (!document.hidden && document.querySelector("[data-awaited]"))
+    nextQuestion = setTimeout(askForAnswers, untilNextQuestion);
+}
 
-document.body.addEventListener("htmx:beforeSwap", (event) => {
-  const answer = awaited(event);
-  if (answer && wasSentElsewhere(event.detail.xhr, event.detail.pathInfo.requestPath)) {
-    event.detail.shouldSwap = false;
-    answer.querySelector(".answer-words").textContent = document.body.dataset.signedOut;
-  }
-});
+function awaitedPhotos() {
+  const photos = [...new Set([...document.querySelectorAll("[data-awaited]")].map((place) => place.dataset.awaited))];
+  photos.sort((a, b) => a - b);
+  if (firstAsked >= photos.length) firstAsked = 0;
+  return photos.slice(firstAsked, firstAsked + MOST_AWAITED);
+}
 
-document.body.addEventListener("htmx:load", (event) => {
-  const answer = event.detail.elt;
-  if (!answer.matches(".answer:not(.pending)")) return;
-  say(answer.querySelector(".answer-words").textContent);
-  const picture = answer.closest(".receipt, .beside")?.querySelector(".picture");
-  if (answer.dataset.preview && picture && !picture.querySelector("img")) {
-    const image = new Image();
-    image.alt = "";
-    image.src = answer.dataset.preview;
-    picture.append(image);
+async function askForAnswers() {
+  let answers = [];
+  try {
+    const address = document.body.dataset.answers;
+    const response = await fetch(`${address}?photos=${awaitedPhotos()}`);
+    if (response.redirected && new URL(response.url).pathname !== address) return sayThatTheSessionIsOver();
+    if (response.ok) answers = answersIn(await response.text());
+  } catch {
+    // The connection is lost: asked again later.
   }
+  answers.forEach(showAnswer);
+  if (answers.length) document.body.dispatchEvent(new CustomEvent("answered"));
+  firstAsked = answers.length ? 0 : firstAsked + MOST_AWAITED; // a photo that is stuck keeps no other one waiting
+  untilNextQuestion = answers.length ? SOON : Math.min(1.5 * untilNextQuestion, RARELY);
+  planQuestion();
+}
+
+function sayThatTheSessionIsOver() {
+  for (const words of document.querySelectorAll(".answer[data-awaited] .answer-words"))
+    words.textContent = document.body.dataset.signedOut;
+}
+
+function answersIn(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return [...template.content.children];
+}
+
+function showAnswer(answer) {
+  for (const place of document.querySelectorAll(`[data-awaited="${answer.dataset.photo}"]`)) {
+    const card = place.closest(".receipt, .beside, .photo-card");
+    const isWhole = place.matches(".answer");
+    place.replaceWith(answer.querySelector(isWhole ? ".answer" : ".standing > *").cloneNode(true));
+    const picture = card?.querySelector(".picture");
+    if (answer.dataset.preview && picture && !picture.querySelector("img")) {
+      const image = new Image();
+      image.alt = "";
+      image.src = answer.dataset.preview;
+      picture.append(image);
+    }
+    if (isWhole) say(answer.querySelector(".answer-words").textContent);
+  }
+}
+
+document.addEventListener("visibilitychange", awaitAnswers);
+window.addEventListener("online", awaitAnswers);
+awaitAnswers();
+
+/* A page that watches something asks nothing either while nobody looks. */
+
+document.body.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.detail.elt.matches("[data-watches]")) event.preventDefault();
 });
 
 /* Finding a breed by any of its names, accents or not. */
@@ -132,10 +180,8 @@ function setUpSorting(list) {
 
 /* A choice that sends its form by itself; the button is for browsers without scripts. */
 
-for (const select of document.querySelectorAll("select[data-submit]")) {
-  select.form.querySelector("button").hidden = true;
+for (const select of document.querySelectorAll("select[data-submit]"))
   select.addEventListener("change", () => select.form.requestSubmit());
-}
 
 const filing = document.getElementById("filing");
 if (filing) setUpFiling(filing);

@@ -4,14 +4,19 @@
    and its own retry. Sending anything twice is safe: the server knows files by their content. */
 
 class ConnectionLost extends Error {}
+class Halted extends Error {}
 
-function post(url, fields, token, onProgress) {
+/* `item` is the file that this is about: whoever halts it aborts the request. What the server has taken by then it has,
+   and says so when the file is sent once more. */
+function post(item, url, fields, token, onProgress) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields))
     if (value instanceof Blob) body.append(name, value, value.name ?? name);
     else body.append(name, value);
   return new Promise((resolve, reject) => {
+    if (item.isHalted) return reject(new Halted());
     const xhr = new XMLHttpRequest();
+    item.xhr = xhr;
     xhr.open("POST", url);
     xhr.timeout = 10 * 60 * 1000;
     xhr.setRequestHeader("HX-Request", "true");
@@ -19,6 +24,7 @@ function post(url, fields, token, onProgress) {
     if (onProgress) xhr.upload.onprogress = onProgress;
     xhr.onload = () => resolve(xhr);
     xhr.onerror = xhr.ontimeout = () => reject(new ConnectionLost());
+    xhr.onabort = () => reject(new Halted());
     xhr.send(body);
   });
 }
@@ -54,6 +60,8 @@ function setUpSending(form) {
   const panelText = panel.querySelector(".batch-text");
   const panelBar = panel.querySelector("progress");
   const filters = document.getElementById("receipt-filters");
+  const table = panel.querySelector("[data-receipts]");
+  const groups = panel.querySelector("[data-groups]");
   const buttons = Object.fromEntries([...panel.querySelectorAll("[data-do]")].map((b) => [b.dataset.do, b]));
   const words = panel.dataset;
   const token = form.elements.csrfmiddlewaretoken.value;
@@ -65,14 +73,17 @@ function setUpSending(form) {
 
   const having = (state) => items.filter((item) => item.state === state);
   const isBusy = () => items.some((item) => item.state === "waiting" || item.state === "sending");
+  const isUnfinished = () => isBusy() || having("held").length > 0;
 
   /* What people see. */
 
   function show() {
     const done = having("done").length;
+    const held = having("held").length;
     const failed = having("failed").length;
     let text = fill(words.count, { done, total: items.length });
     if (failed) text += " · " + fill(words.failed, { failed });
+    if (held) text += " · " + fill(words.held, { held });
     if (paused && isBusy()) text += " · " + words.paused;
     else if (offline) text += " · " + words.offline;
     panelText.textContent = text;
@@ -81,7 +92,8 @@ function setUpSending(form) {
     panelBar.value = underWay.reduce((sum, item) => sum + item.loaded, 0);
     buttons.retry.hidden = !offline && !items.some((item) => item.canRetry);
     buttons.pause.hidden = paused || !isBusy();
-    buttons.resume.hidden = !paused || !isBusy();
+    buttons.resume.hidden = isBusy() ? !paused : !held;
+    groups.hidden = isBusy() || list.querySelectorAll(".receipt.accepted").length < 2;
     panel.hidden = false;
     if (!isBusy() || Date.now() - lastSaid > 5000) {
       lastSaid = Date.now();
@@ -106,10 +118,17 @@ function setUpSending(form) {
       button.setAttribute("aria-pressed", String(button === chosen));
     list.dataset.show = chosen.dataset.show;
   });
-  document.body.addEventListener("htmx:load", countReceipts);
+  document.body.addEventListener("answered", countReceipts);
 
   function note(item, text) {
     item.row.querySelector(".receipt-note").textContent = text;
+  }
+
+  function offer(item, ...offered) {
+    const buttons = [...item.row.querySelectorAll("[data-do]")];
+    const focused = buttons.includes(document.activeElement);
+    for (const button of buttons) button.hidden = !offered.includes(button.dataset.do);
+    if (focused) buttons.find((button) => !button.hidden)?.focus();
   }
 
   function fail(item, text, { canRetry = false, mustLogIn = false } = {}) {
@@ -117,21 +136,36 @@ function setUpSending(form) {
     note(item, text);
     item.row.classList.add("refused");
     item.row.querySelector("progress").hidden = true;
-    item.row.querySelector("button").hidden = !canRetry;
+    offer(item, canRetry && "retry");
     item.row.querySelector("[data-login]").hidden = !mustLogIn;
   }
 
   function wait(item, text) {
-    Object.assign(item, { state: "waiting", canRetry: false });
+    Object.assign(item, { state: "waiting", canRetry: false, isHalted: false });
     note(item, text);
     item.row.classList.remove("refused");
     item.row.querySelector("progress").hidden = false;
-    item.row.querySelector("button").hidden = true;
+    offer(item, "pause");
+  }
+
+  /* One file alone: the others go on, and this one waits until somebody wants it. */
+
+  function hold(item) {
+    Object.assign(item, { state: "held", loaded: 0 });
+    note(item, words.paused);
+    offer(item, "resume");
+  }
+
+  function halt(item) {
+    item.isHalted = true;
+    if (item.state === "sending") item.xhr?.abort();
+    else hold(item);
+    sendNext();
   }
 
   function retry(item) {
     item.losses = 0;
-    wait(item, words.waiting);
+    wait(item, paused ? words.paused : words.waiting);
     sendNext();
   }
 
@@ -143,7 +177,7 @@ function setUpSending(form) {
     if (local && !picture.querySelector("img")) picture.append(local);
     else URL.revokeObjectURL(item.url);
     item.row.replaceWith(...receipts);
-    receipts.forEach((receipt) => htmx.process(receipt));
+    awaitAnswers();
   }
 
   /* Sending. */
@@ -170,7 +204,10 @@ function setUpSending(form) {
     answer.innerHTML = xhr.responseText;
     const receipts = [...answer.content.children].filter((child) => child.matches(".receipt"));
     if (wasSentElsewhere(xhr, path) || xhr.status !== 200 || !receipts.length) return refuse(item, xhr, path);
-    filters.querySelector(".download").href = xhr.getResponseHeader("X-Import") + "receipts.csv";
+    const batch = xhr.getResponseHeader("X-Import");
+    table.href = `${batch}receipts.csv`;
+    table.hidden = false;
+    groups.href = `${batch}suggestions/`;
     accept(item, receipts);
   }
 
@@ -178,17 +215,17 @@ function setUpSending(form) {
     const batch = words.key;
     const digest = await sha256(item.file);
     if (digest) {
-      const known = await post(words.check, { batch, sha256: digest, name: item.file.name }, token);
+      const known = await post(item, words.check, { batch, sha256: digest, name: item.file.name }, token);
       if (known.status !== 204) return takeReceipts(item, known, words.check);
     }
-    const answer = await post(words.upload, { batch, images: item.file }, token, progress(item));
+    const answer = await post(item, words.upload, { batch, images: item.file }, token, progress(item));
     takeReceipts(item, answer, words.upload);
   }
 
   async function sendArchive(item) {
     const { name, size, lastModified } = item.file;
     let path = words.archives;
-    let answer = await post(path, { name, size, stamp: lastModified }, token);
+    let answer = await post(item, path, { name, size, stamp: lastModified }, token);
     while ((answer.status === 200 || answer.status === 409) && !wasSentElsewhere(answer, path)) {
       const { received, part_bytes, part_count, parts_url, url } = JSON.parse(answer.responseText);
       item.loaded = Math.min(received * part_bytes, size);
@@ -196,7 +233,7 @@ function setUpSending(form) {
       if (paused) return wait(item, words.paused);
       const part = item.file.slice(received * part_bytes, (received + 1) * part_bytes);
       path = `${parts_url}${received}/`;
-      answer = await post(path, { part }, token, progress(item, item.loaded));
+      answer = await post(item, path, { part }, token, progress(item, item.loaded));
     }
     refuse(item, answer, path);
   }
@@ -206,6 +243,7 @@ function setUpSending(form) {
     note(item, words.received);
     item.row.classList.add("accepted");
     item.row.querySelector("progress").hidden = true;
+    offer(item);
     const link = item.row.querySelector("[data-import]");
     link.href = url;
     link.hidden = false;
@@ -220,8 +258,9 @@ function setUpSending(form) {
       probeAfter = 0;
     } catch (error) {
       item.loaded = 0;
-      item.losses += 1;
-      if (!(error instanceof ConnectionLost) || item.losses >= LOSSES) fail(item, words.gone, { canRetry: true });
+      item.losses += !(error instanceof Halted);
+      if (error instanceof Halted) hold(item);
+      else if (!(error instanceof ConnectionLost) || item.losses >= LOSSES) fail(item, words.gone, { canRetry: true });
       else {
         wait(item, words.lost);
         goOffline();
@@ -273,13 +312,16 @@ function setUpSending(form) {
     }
     row.querySelector(".receipt-name").textContent = file.name;
     row.querySelector("progress").setAttribute("aria-label", file.name);
-    row.querySelector("button").addEventListener("click", () => retry(item));
+    for (const button of row.querySelectorAll("[data-do]")) {
+      button.querySelector(".unseen").textContent = file.name;
+      button.addEventListener("click", () => (button.dataset.do === "pause" ? halt(item) : retry(item)));
+    }
     note(item, paused ? words.paused : words.waiting);
   }
 
   function add(files) {
     if (!files.length) return;
-    if (!isBusy()) items = having("failed");
+    if (!isBusy()) items = items.filter((item) => item.state !== "done");
     const rows = new DocumentFragment();
     for (const file of files) {
       const item = { file, row: blankRow.cloneNode(true), state: "waiting", loaded: 0, losses: 0, canRetry: false };
@@ -303,14 +345,17 @@ function setUpSending(form) {
   }
 
   buttons.pause.addEventListener("click", () => pause(true));
-  buttons.resume.addEventListener("click", () => pause(false));
+  buttons.resume.addEventListener("click", () => {
+    pause(false);
+    having("held").forEach(retry);
+  });
   buttons.retry.addEventListener("click", () => {
     items.filter((item) => item.canRetry).forEach(retry);
     probe();
   });
   window.addEventListener("online", probe);
   window.addEventListener("beforeunload", (event) => {
-    if (isBusy()) event.preventDefault();
+    if (isUnfinished()) event.preventDefault();
   });
 
   form.addEventListener("change", (event) => {

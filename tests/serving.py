@@ -37,19 +37,21 @@ class Flair:
         self.url = f"http://127.0.0.1:{environment['PORT']}"
 
     def start(self) -> None:
+        """What it prints goes to a file: a pipe that nobody reads is full after 500 requests, and all stands still."""
         self.manage("prepare", "--port", self.environment["PORT"])
-        self.supervisor = subprocess.Popen(
-            [Path(sys.executable).with_name("supervisord"), "--configuration", ROOT / "supervisord.conf"],
-            cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        os.set_blocking(self.supervisor.stdout.fileno(), False)
+        self.output = Path(self.environment["FLAIR_DATA_DIR"]) / "output.log"
+        with self.output.open("ab") as output:
+            self.supervisor = subprocess.Popen(
+                [Path(sys.executable).with_name("supervisord"), "--configuration", ROOT / "supervisord.conf"],
+                cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         wait_until(self.is_serving, 60, "an answer of /healthz")
 
     def stop(self) -> str:
         """As Ctrl-C does."""
         self.supervisor.send_signal(signal.SIGINT)
-        output, _ = self.supervisor.communicate(timeout=60)
-        return (output or b"").decode()
+        self.supervisor.wait(timeout=60)
+        return self.output.read_text(errors="replace")
 
     def is_serving(self) -> bool:
         try:

@@ -12,8 +12,10 @@ from PIL import Image
 
 from breeds.models import Breed
 from shelter.animals import Animal, clean_microchip
+from shelter.fingerprints import Fingerprint
+from shelter.imports import Import
 from shelter.models import Photo
-from shelter.uploads import upload_photo
+from shelter.uploads import upload_into, upload_photo
 from tests.support import jpeg, upload
 
 CHIP = "250268500123456"
@@ -278,6 +280,51 @@ def test_it_suggests_nothing_across_a_pause_or_two_people(staff, answered, bruno
     assert suggested(staff) == []
     Photo.objects.filter(pk=answered[0].pk).update(uploaded_at=timezone.now(), uploaded_by=bruno)
     assert suggested(staff) == []
+
+
+def taken(*photos, seconds: list[int]) -> None:
+    for photo, second in zip(photos, seconds, strict=True):
+        Photo.objects.filter(pk=photo.pk).update(
+            taken_at=timezone.now() - timedelta(hours=1) + timedelta(seconds=second)
+        )
+
+
+def test_it_suggests_photos_that_nobody_has_looked_at_yet_by_the_clock_of_the_camera(staff, photos):
+    taken(*photos, seconds=[0, 300, 20, 310])
+    assert suggested(staff) == [{photos[1], photos[3]}, {photos[0], photos[2]}]
+    assert "l’une peu après l’autre" in staff.get(reverse("animal_suggestions")).content.decode()
+
+
+def test_it_divides_what_was_taken_together_where_sure_answers_differ(staff, answered):
+    taken(*answered, seconds=[0, 10, 20, 30])
+    assert suggested(staff) == [set(answered[2:]), set(answered[:2])]  # what has no answer goes with the last
+
+
+def test_it_keeps_together_what_looks_nearly_the_same_whatever_the_answers(staff, answered):
+    taken(*answered, seconds=[0, 10, 20, 200])
+    for photo, dhash in zip(answered, (0x0F1E2D3C4B5A6978, 0x0F1E2D3C4B5A6979, 0x0F1E2D3C4B5A697B, 0), strict=True):
+        Fingerprint.objects.record(photo, dhash)
+    assert suggested(staff) == [set(answered[:3])]
+
+
+def test_it_joins_a_group_with_a_breed_of_that_group(staff, answered):
+    Photo.objects.filter(pk=answered[2].pk).update(group="scenthounds")
+    taken(*answered[:3], seconds=[0, 10, 20])
+    assert suggested(staff) == [set(answered[:3])]
+
+
+def test_it_does_not_guess_where_neither_clock_nor_answer_says_anything(staff, photos):
+    assert suggested(staff) == []
+
+
+def test_it_suggests_groups_within_one_upload(staff, answered, anne):
+    batch = Import.objects.upload_of(anne, None)
+    other = upload_into(batch, upload(jpeg(50), "a.jpg")).photo
+    another = upload_into(batch, upload(jpeg(51), "b.jpg")).photo
+    taken(other, another, seconds=[0, 5])
+    page = staff.get(reverse("import_suggestions", args=[batch.pk]))
+    assert [set(group.photos) for group in page.context["groups"]] == [{other, another}]
+    assert reverse("import_suggestions", args=[batch.pk]) in staff.get(batch.get_absolute_url()).content.decode()
 
 
 def test_it_suggests_no_photo_that_is_filed(staff, answered):

@@ -47,6 +47,18 @@ def file_two_photos(page: Page, dog: str) -> None:
     bar.get_by_role("button", name="Classer").click()
 
 
+def barriers_on(page: Page) -> dict[tuple, list]:
+    """(colour scheme,) -> what axe finds on the page in it; empty where it finds nothing."""
+    barriers = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.evaluate(AXE)
+        found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)["violations"]
+        barriers |= {(scheme,): [(rule["id"], rule["nodes"][0]["html"]) for rule in found]} if found else {}
+    page.emulate_media(color_scheme="light")
+    return barriers
+
+
 COATS = {"Éclair": ["#a8632f", "#d9a441"], "Noisette": ["#5b3a21", "#efe6d6"]}
 
 
@@ -91,7 +103,8 @@ def test_axe_finds_no_barrier(page, request):
         "dogs": "/animals/", "dog": dog, "dog-edit": f"{dog}edit/", "suggestions": "/animals/suggestions/",
         "search": "/photos/", "no-match": "/photos/?q=licorne", "photo-page": photo,
         "lookalikes": f"{photo}lookalikes/", "found": "/lookalikes/", "account": "/account/", "breeds": "/breeds/",
-        "upload-page": "/",
+        "upload-page": "/", "imports": "/imports/", "import": "/imports/1/", "dog-new": "/animals/new/",
+        "import-dogs": "/imports/1/suggestions/", "password": "/accounts/password_change/",
     }  # fmt: skip
     barriers = {}
     for name, address in addresses.items():
@@ -105,12 +118,17 @@ def test_axe_finds_no_barrier(page, request):
             page.get_by_role("button", name="Chercher").click()
             expect(page.locator(".cards li").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            page.evaluate(AXE)
-            found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)["violations"]
-            barriers |= {(name, scheme): [(rule["id"], rule["nodes"][0]["html"]) for rule in found]} if found else {}
-        page.emulate_media(color_scheme="light")
+        barriers |= {(name, *where): found for where, found in barriers_on(page).items()}
+    assert barriers == {}
+
+
+@pytest.mark.parametrize("page", [PHONE, DESKTOP], ids=["phone", "desktop"], indirect=True)
+def test_axe_finds_no_barrier_for_who_is_not_logged_in(page):
+    barriers = {}
+    for address in ("/accounts/login/", "/accounts/password_reset/", "/accounts/password_reset/done/"):
+        page.goto(address)
+        barriers |= {(address, *where): found for where, found in barriers_on(page).items()}
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), address
     assert barriers == {}
 
 

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from breeds import classifier as classifiers
-from breeds.models import Breed, Prediction, unpack_floats
+from breeds.models import Breed, Prediction, Review, unpack_floats
 from breeds.tasks import classify_photos, sweep
 from shelter.models import Photo
 from shelter.uploads import upload_photo
@@ -127,7 +127,7 @@ def test_it_fails_a_damaged_photo_at_once_and_answers_the_others(photos, classif
 def test_it_names_the_file_and_the_reason_of_a_failed_photo(photos, classifier, staff):
     classifier.errors[jpeg(0)] = classifiers.UnreadableImage("undecodable", "Expected a whole JPEG.")
     classify_photos()
-    page = staff.get(reverse("photo_answer", args=[photos[0].pk]), headers={"Accept-Language": "en"}).content.decode()
+    page = staff.get(awaited(photos[0]), headers={"Accept-Language": "en"}).content.decode()
     assert "“rex.jpg” is damaged" in page
 
 
@@ -190,10 +190,35 @@ def test_it_keeps_one_open_wish_for_an_answer_per_photo(photos):
     assert photos[0].predictions.count() == 2
 
 
+def awaited(*photos) -> str:
+    return f"{reverse('photo_answers')}?photos={','.join(str(photo.pk) for photo in photos)}"
+
+
 def test_it_asks_for_the_answer_until_it_is_there(photos, classifier, staff):
-    url = reverse("photo_answer", args=[photos[0].pk])
-    assert f'hx-get="{url}"' in staff.get(url).content.decode()
+    assert f'data-awaited="{photos[0].pk}"' in staff.get(photos[0].get_absolute_url()).content.decode()
+    assert "answer" not in staff.get(awaited(photos[0])).content.decode()
     classify_photos()
-    page = staff.get(url).content.decode()
-    assert "hx-get" not in page
+    page = staff.get(awaited(photos[0])).content.decode()
     assert "Ressemble à un beagle (90,0\u00a0%)" in page.replace("&nbsp;", "\u00a0")
+    assert "data-awaited" not in page
+
+
+def test_it_tells_all_answers_of_a_page_at_once(photos, classifier, staff, django_assert_max_num_queries):
+    while classify_photos():
+        pass
+    with django_assert_max_num_queries(6):
+        page = staff.get(awaited(*photos)).content.decode()
+    assert [page.count(f'data-photo="{photo.pk}"') for photo in photos] == [1] * 6
+
+
+def test_it_tells_of_photos_that_are_deleted_while_they_are_awaited(photos, staff):
+    address = awaited(photos[0])
+    photos[0].delete_with_files()
+    page = staff.get(f"{address},1x,,{'9' * 30}").content.decode()
+    assert page.count("a été supprimée depuis") == 2  # in full and in one line
+
+
+def test_it_shows_the_answer_that_a_person_gave_meanwhile(photos, classifier, staff, anne):
+    classify_photos()
+    Review.objects.record(photos[0], by=anne, verdict=Review.Verdict.NOT_A_DOG)
+    assert "Il n’y a pas de chien" in staff.get(awaited(photos[0])).content.decode()

@@ -2,12 +2,13 @@
 
 import contextlib
 import random
+from datetime import datetime
 
 import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile, PngImagePlugin, WebPImagePlugin
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, WebPImagePlugin
 
 from ml import UnreadableImage
 from ml.imagefile import MAX_JPEG_SCANS, inspect_image
@@ -225,3 +226,24 @@ def test_it_raises_nothing_but_its_own_error_for_damaged_bytes(image_format, see
 
     with contextlib.suppress(UnreadableImage):
         assert inspect_image(bytes(image_bytes)).format == image_format
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2024:03:05 14:07:09", datetime(2024, 3, 5, 14, 7, 9)),
+        ("2024:03:05 14:07:09\x00", datetime(2024, 3, 5, 14, 7, 9)),
+        ("0000:00:00 00:00:00", None),
+        ("1980:01:01 00:00:00", None),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("image_format", ["JPEG", "HEIF", "PNG", "WEBP"])
+def test_it_reads_when_the_camera_took_the_photo(image_format, written, expected):
+    exif = Image.Exif()
+    if written is not None:
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = written
+    image_bytes = encode(soft_picture(3, (32, 24)), image_format, exif=exif.tobytes())
+
+    assert inspect_image(image_bytes).taken_at == expected

@@ -221,6 +221,15 @@ def test_it_gives_the_receipts_as_a_table_for_spreadsheets(staff, done):
     assert len(rows_of(refused)) == 3
 
 
+def test_it_lists_imports_with_the_number_of_their_files(staff, done, django_assert_max_num_queries):
+    for seed in range(3):
+        send(staff, upload(jpeg(20 + seed)), key=str(uuid.UUID(int=seed)))
+    with django_assert_max_num_queries(8):
+        page = " ".join(staff.get(reverse("import_list")).content.decode().split())
+    assert "6 fichiers, dont 2 refusés" in page
+    assert page.count("1 fichier<") == 3
+
+
 def test_it_files_the_photos_of_folders_under_the_dogs_that_a_person_names(staff, done):
     rex = Animal.objects.create(name="rex")
     staff.post(reverse("import_dogs", args=[done.pk]), {"dog": ["Rex", "Bella"], "name": ["Rex", "Belle"]})

@@ -16,9 +16,10 @@ PAGES = {
     "import": (302, 200, 200),
     "import_progress": (302, 200, 200),
     "import_receipts": (302, 200, 200),
+    "import_suggestions": (302, 200, 200),
     "photo_list": (302, 200, 200),
     "photo": (302, 200, 200),
-    "photo_answer": (302, 200, 200),
+    "photo_answers": (302, 200, 200),
     "photo_file": (302, 302, 200),  # the original: Anne is sent to the preview
     "photo_csv": (302, 200, 200),
     "photo_zip": (302, 200, 200),
@@ -95,7 +96,7 @@ def address(name: str, photo) -> str:
     if name == "password_reset_confirm":
         return reverse(name, args=["MQ", "set-password"])
     of_one = name in {
-        "photo", "photo_answer", "photo_lookalikes", "photo_review", "photo-detail", "photo-similar", "photo-reviews",
+        "photo", "photo_lookalikes", "photo_review", "photo-detail", "photo-similar", "photo-reviews",
         "review_later", "review_withdraw", "delete_search", "revoke_token",
     }  # fmt: skip
     return reverse(name, args=[photo.pk] if of_one else [])

@@ -1,10 +1,12 @@
 import io
 import struct
 import zlib
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
+from django.utils import timezone
 from PIL import ExifTags, Image
 
 from breeds.models import Prediction
@@ -251,3 +253,13 @@ def test_it_removes_the_files_with_the_photo(anne, stored_files, django_capture_
     with django_capture_on_commit_callbacks(execute=True):
         photo.delete_with_files()
     assert stored_files() == set()
+
+
+@pytest.mark.parametrize(("hours", "is_kept"), [(-1, True), (48, False)])
+def test_it_keeps_when_a_photo_was_taken_unless_the_clock_was_wrong(anne, hours, is_kept):
+    moment = timezone.localtime().replace(microsecond=0) + timedelta(hours=hours)
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = moment.strftime("%Y:%m:%d %H:%M:%S")
+    photo = upload_photo(upload(jpeg(exif=exif.tobytes())), user=anne).photo
+    photo.refresh_from_db()
+    assert photo.taken_at == (moment if is_kept else None)

@@ -5,7 +5,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
 from shelter.imports import Import
-from shelter.models import REASONS, refusal
+from shelter.refusals import REASONS, refusal
 from shelter.tasks import work_slice
 
 
