@@ -143,6 +143,7 @@ class Photo(models.Model):
 
     objects = PhotoQuerySet.as_manager()
 
+    INDEX = ["decision", "breed", "second_breed", "group", "probability", "source", "updated_at"]
     THUMBNAILS = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
 
     class Meta:
@@ -220,17 +221,20 @@ class Photo(models.Model):
 
     def index_review(self, review: Review | None) -> None:
         """Follow the review that stands; where none does any more, the classifier's newest answer again."""
-        type(self).objects.filter(pk=self.pk).update(
-            decision=review.decision if review else "",
-            breed=review.breed if review else None,
-            second_breed=review.second_breed if review else None,
-            group=review.group if review else "",
-            probability=None,
-            source=self.Source.HUMAN if review else "",
-            updated_at=timezone.now(),
-        )
+        self.follow(review)
+        type(self).objects.filter(pk=self.pk).update(**{name: getattr(self, name) for name in self.INDEX})
         if review is None and (answer := self.newest_answer):
             self._index_answer(answer)
+
+    def follow(self, review: Review | None) -> None:
+        """What the index says while this review counts, in this object alone: whoever calls it writes `INDEX`."""
+        self.decision = review.decision if review else ""
+        self.breed = review.breed if review else None
+        self.second_breed = review.second_breed if review else None
+        self.group = review.group if review else ""
+        self.probability = None
+        self.source = self.Source.HUMAN if review else ""
+        self.updated_at = timezone.now()
 
     def delete_with_files(self) -> None:
         """The row first, its files once that is committed: never a row without a file."""
