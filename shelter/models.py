@@ -59,6 +59,18 @@ class PhotoQuerySet(models.QuerySet):
         answered = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL)
         return answered.annotate(draw=Mod("pk", BLIND_ONE_IN)).order_by(rank, within, "pk")
 
+    def stuck(self, now: datetime | None = None) -> "PhotoQuerySet":
+        """Photos that wait for the classifier for longer than anybody should."""
+        return self.filter(Exists(Prediction.objects.stuck(now).filter(photo=OuterRef("pk"))))
+
+    def classify_again(self, priority: int = Prediction.Priority.BULK) -> int:
+        """Let the classifier look again; what is answered stays answered until then. Returns how many wait newly."""
+        with transaction.atomic():
+            count = Prediction.objects.wish_again(self, priority)
+            self.filter(status=Photo.Status.FAILED).update(status=Photo.Status.PENDING, updated_at=timezone.now())
+            transaction.on_commit(hint)
+        return count
+
     def search(self, text: str, breeds: list[Breed] | None = None) -> "PhotoQuerySet":
         """Each word in the breed (label, French or English name, synonym), in the group or in the dog's name.
 

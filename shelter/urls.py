@@ -5,7 +5,16 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from breeds.api import PredictView
-from shelter import account_pages, animal_pages, intake, lookalike_pages, review_queue, search_pages, views
+from shelter import (
+    account_pages,
+    animal_pages,
+    intake,
+    lookalike_pages,
+    quality_pages,
+    review_queue,
+    search_pages,
+    views,
+)
 from shelter.api import PhotoViewSet
 
 router = SimpleRouter(use_regex_path=False)
@@ -33,6 +42,7 @@ urlpatterns = [
     path("review/", review_queue.card, name="review_queue"),
     path("review/<int:pk>/later/", review_queue.put_off, name="review_later"),
     path("review/undo/", review_queue.undo, name="review_undo"),
+    path("review/quality/", quality_pages.quality, name="quality"),
     path("reviews/<int:pk>/withdraw/", views.review_withdraw, name="review_withdraw"),
     path("photos/<int:pk>/<str:kind>/", views.photo_file, name="photo_file"),
     path("animals/", animal_pages.animal_list, name="animal_list"),

@@ -49,6 +49,7 @@ PAGES = {
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
     "review_queue": (302, 403, 200),
+    "quality": (302, 403, 200),
     "review_later": (302, 405, 405),
     "review_undo": (302, 405, 405),
     "photo-reviews": (401, 405, 405),
@@ -69,7 +70,7 @@ PAGES = {
 ADMIN_PAGES = ["admin:index"] + [
     f"admin:{model}_changelist"
     for model in (
-        "shelter_photo", "shelter_animal", "shelter_apitoken",
+        "shelter_photo", "shelter_animal", "shelter_apitoken", "shelter_import", "admin_logentry",
         "breeds_breed", "breeds_prediction", "breeds_classifierversion", "breeds_review", "auth_user", "auth_group",
     )
 ]  # fmt: skip

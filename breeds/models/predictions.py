@@ -71,21 +71,42 @@ class PredictionQuerySet(models.QuerySet):
             status=Prediction.Status.PENDING, lease=None, leased_until=None
         )
 
+    def _open(self) -> "PredictionQuerySet":
+        return self.filter(status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING])
+
     def wish_for_all(self, photos, version: ClassifierVersion) -> int:
         """Queue those of `photos` that `version` has not answered, behind everybody who waits. Returns how many.
 
         They keep their answer until the next one is there; an open wish is kept.
         """
-        theirs = self.filter(photo=OuterRef("pk"))
-        wanted = photos.exclude(
-            Exists(theirs.filter(status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING]))
-        )
-        wanted = wanted.exclude(Exists(theirs.filter(status=Prediction.Status.DONE, version=version)))
+        wanted = photos.exclude(Exists(self._open().filter(photo=OuterRef("pk"))))
+        answered = self.filter(photo=OuterRef("pk"), status=Prediction.Status.DONE, version=version)
+        wanted = wanted.exclude(Exists(answered))
         rows = [
             self.model(photo_id=pk, priority=Prediction.Priority.BULK) for pk in wanted.values_list("pk", flat=True)
         ]
         self.bulk_create(rows, batch_size=500, ignore_conflicts=True)
         return len(rows)
+
+    def wish_again(self, photos, priority: int) -> int:
+        """Queue these photos, whichever version has answered them. Returns how many were not waiting already."""
+        open_wishes = self.filter(
+            photo=OuterRef("pk"), status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING]
+        )
+        rows = [
+            self.model(photo_id=pk, priority=priority)
+            for pk in photos.exclude(Exists(open_wishes)).order_by("pk").values_list("pk", flat=True)
+        ]
+        self.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+        return len(rows)
+
+    def stuck(self, now: datetime | None = None) -> "PredictionQuerySet":
+        """Open wishes that nobody serves: of somebody who waits for half an hour, of an import for a day."""
+        now = now or timezone.now()
+        return self._open().filter(
+            Q(priority__gt=Prediction.Priority.BULK, created_at__lt=now - timedelta(minutes=30))
+            | Q(created_at__lt=now - timedelta(days=1))
+        )
 
     def awaits_work(self) -> bool:
         return self.filter(status=Prediction.Status.PENDING).exists()
