@@ -97,7 +97,7 @@ class ClassifierVersionAdmin(ReadOnlyAdmin):
         except BadCheckpoint as error:
             self.message_user(request, str(error), messages.ERROR)
             return
-        version.activate()
+        version.activate(by=request.user)
         self.message_user(request, _("%(version)s answers now.") % {"version": version}, messages.SUCCESS)
 
 
@@ -106,11 +106,20 @@ class PredictionAdmin(ThumbnailMixin, ReadOnlyAdmin):
     list_display = ["thumbnail", "photo", "status", "decision", "breed", "group", "probability", "version", "attempts",
                     "error_code", "created_at", "finished_at"]  # fmt: skip
     list_display_links = ["photo"]
-    list_filter = ["status", WaitingFilter, "decision", LabelFilter, "group", "version", "priority", "error_code"]
+    list_filter = [
+        "status",
+        WaitingFilter,
+        "decision",
+        LabelFilter,
+        "group",
+        "version",
+        "priority",
+        "error_code",
+        "created_at",
+    ]
     list_select_related = ["photo", "version"]
     list_per_page = 50
     search_fields = ["label", "photo__original_name", "photo__sha256", "error"]
-    date_hierarchy = "created_at"
     exclude = ["probs", "embedding"]
 
     def get_queryset(self, request):

@@ -80,7 +80,6 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     search_fields = ["original_name", "sha256", "animal__name", "animal__name_folded", "breed__name_fr",
                      "breed__name_en", "breed__slug"]  # fmt: skip
     autocomplete_fields = ["animal"]
-    date_hierarchy = "uploaded_at"
     list_per_page = 50
     show_full_result_count = False
     inlines = [PredictionInline, ReviewInline]

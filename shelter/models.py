@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from django.db import models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, When
-from django.db.models.functions import Coalesce, Mod
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
@@ -57,11 +57,11 @@ class PhotoQuerySet(models.QuerySet):
         )
         within = Case(When(decision=Decision.BREED, draw__gt=0, then=F("probability")), default=0.0)
         answered = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL)
-        return answered.annotate(draw=Mod("pk", BLIND_ONE_IN)).order_by(rank, within, "pk")
+        return answered.annotate(draw=F("pk") % BLIND_ONE_IN).order_by(rank, within, "pk")
 
     def stuck(self, now: datetime | None = None) -> "PhotoQuerySet":
         """Photos that wait for the classifier for longer than anybody should."""
-        return self.filter(Exists(Prediction.objects.stuck(now).filter(photo=OuterRef("pk"))))
+        return self.filter(pk__in=Prediction.objects.stuck(now).values("photo"))
 
     def classify_again(self, priority: int = Prediction.Priority.BULK) -> int:
         """Let the classifier look again; what is answered stays answered until then. Returns how many wait newly."""

@@ -4,9 +4,10 @@ from breeds.models.breeds import Breed, BreedGroup, Decision
 from breeds.models.predictions import Prediction, pack_floats, unpack_floats
 from breeds.models.reviews import AppendOnly, Recorded, Review, ReviewRefused
 from breeds.models.turns import ReviewTurn
-from breeds.models.versions import ClassifierVersion, ShadowAnswer
+from breeds.models.versions import Activation, ClassifierVersion, ShadowAnswer
 
 __all__ = [
+    "Activation",
     "AppendOnly",
     "Breed",
     "BreedGroup",

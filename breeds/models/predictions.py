@@ -74,29 +74,25 @@ class PredictionQuerySet(models.QuerySet):
     def _open(self) -> "PredictionQuerySet":
         return self.filter(status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING])
 
-    def wish_for_all(self, photos, version: ClassifierVersion) -> int:
+    def not_answered_by(self, photos, version: ClassifierVersion):
+        """Those of `photos` for which this version has no answer, whether or not they wait for it."""
+        answered = self.filter(photo=OuterRef("pk"), status=Prediction.Status.DONE, version=version)
+        return photos.exclude(Exists(answered))
+
+    def wish_for_all(self, photos, version: ClassifierVersion, most: int | None = None) -> int:
         """Queue those of `photos` that `version` has not answered, behind everybody who waits. Returns how many.
 
         They keep their answer until the next one is there; an open wish is kept.
         """
-        wanted = photos.exclude(Exists(self._open().filter(photo=OuterRef("pk"))))
-        answered = self.filter(photo=OuterRef("pk"), status=Prediction.Status.DONE, version=version)
-        wanted = wanted.exclude(Exists(answered))
-        rows = [
-            self.model(photo_id=pk, priority=Prediction.Priority.BULK) for pk in wanted.values_list("pk", flat=True)
-        ]
-        self.bulk_create(rows, batch_size=500, ignore_conflicts=True)
-        return len(rows)
+        return self._wish(self.not_answered_by(photos, version), Prediction.Priority.BULK, most)
 
     def wish_again(self, photos, priority: int) -> int:
         """Queue these photos, whichever version has answered them. Returns how many were not waiting already."""
-        open_wishes = self.filter(
-            photo=OuterRef("pk"), status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING]
-        )
-        rows = [
-            self.model(photo_id=pk, priority=priority)
-            for pk in photos.exclude(Exists(open_wishes)).order_by("pk").values_list("pk", flat=True)
-        ]
+        return self._wish(photos, priority)
+
+    def _wish(self, photos, priority: int, most: int | None = None) -> int:
+        wanted = photos.exclude(Exists(self._open().filter(photo=OuterRef("pk")))).order_by("pk")
+        rows = [self.model(photo_id=pk, priority=priority) for pk in wanted.values_list("pk", flat=True)[:most]]
         self.bulk_create(rows, batch_size=500, ignore_conflicts=True)
         return len(rows)
 
