@@ -71,6 +71,15 @@ class PhotoQuerySet(models.QuerySet):
             transaction.on_commit(hint)
         return count
 
+    def confirmable_as(self, breed: Breed) -> "PhotoQuerySet":
+        """What the classifier alone calls this breed, the surest first; those that are to be shown blind stay away."""
+        named = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL, decision=Decision.BREED, breed=breed)
+        return named.annotate(draw=F("pk") % BLIND_ONE_IN).exclude(draw=0).order_by("-probability", "pk")
+
+    def confirmed(self) -> "PhotoQuerySet":
+        """Those whose breed a person has named."""
+        return self.filter(source=Photo.Source.HUMAN, decision__in=[Decision.BREED, Decision.CROSS])
+
     def search(self, text: str, breeds: list[Breed] | None = None) -> "PhotoQuerySet":
         """Each word in the breed (label, French or English name, synonym), in the group or in the dog's name.
 

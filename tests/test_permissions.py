@@ -50,6 +50,8 @@ PAGES = {
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
     "review_queue": (302, 403, 200),
+    "review_grid": (302, 403, 200),
+    "review_lookalikes": (302, 403, 200),
     "quality": (302, 403, 200),
     "model_list": (302, 403, 200),
     "model_progress": (302, 403, 200),
@@ -107,8 +109,8 @@ def address(name: str, photo) -> str:
         return reverse(name, args=["MQ", "set-password"])
     of_one = name in {
         "photo", "photo_answer", "photo_lookalikes", "photo_review", "photo-detail", "photo-similar", "photo-reviews",
-        "review_later", "review_withdraw", "delete_search", "revoke_token", "model", "model_trial_progress",
-        "model_activate", "model_try",
+        "review_later", "review_lookalikes", "review_withdraw", "delete_search", "revoke_token", "model",
+        "model_trial_progress", "model_activate", "model_try",
     }  # fmt: skip
     return reverse(name, args=[photo.pk] if of_one else [])
 
