@@ -1,18 +1,26 @@
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.db.models import Count, Q
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from breeds import words
+from breeds.audit import AuditedAdmin
 from breeds.classifier import BadCheckpoint, verified_version
-from breeds.models import Breed, ClassifierVersion, Prediction, Review
+from breeds.models import Breed, ClassifierVersion, Decision, Prediction, Review
 
 
 @admin.register(Breed)
-class BreedAdmin(admin.ModelAdmin):
+class BreedAdmin(AuditedAdmin):
     list_display = ["slug", "name_fr", "name_en", "group", "wild"]
     list_filter = ["group", "wild"]
     search_fields = ["slug", "name_fr", "name_en", "synonyms"]
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
+    show_full_result_count = False  # a second count of everything, only to write "of 100,000" behind the first
+
     def has_add_permission(self, request):
         return False
 
@@ -23,12 +31,61 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
+class ThumbnailMixin:
+    """A column with a small picture that leads to the photo's page; no query per row."""
+
+    def photo_of(self, row):
+        return row.photo
+
+    @admin.display(description=_("photo"))
+    def thumbnail(self, row):
+        photo = self.photo_of(row)
+        if not photo.preview:
+            return "–"
+        picture, page = reverse("photo_file", args=[photo.pk, "small"]), photo.get_absolute_url()
+        return format_html('<a href="{}"><img src="{}" alt="" height="72" loading="lazy"></a>', page, picture)
+
+
+class WaitingFilter(admin.SimpleListFilter):
+    """Rows that wait for the classifier for longer than anybody should."""
+
+    title, parameter_name = _("waiting"), "waiting"
+
+    def lookups(self, request, model_admin):
+        return [("long", _("too long"))]
+
+    def queryset(self, request, queryset):
+        return queryset.stuck() if self.value() == "long" else queryset
+
+
+class LabelFilter(admin.SimpleListFilter):
+    """By what the active version can name; its labels are known without a walk through all predictions."""
+
+    title, parameter_name = _("breed"), "label"
+
+    def lookups(self, request, model_admin):
+        version = ClassifierVersion.objects.active()
+        named = [(slug, words.name_of(slug)) for slug in version.labels] if version else []
+        return sorted(named, key=lambda pair: words.fold(pair[1]))
+
+    def queryset(self, request, queryset):
+        return queryset.filter(label=self.value()) if self.value() else queryset
+
+
 @admin.register(ClassifierVersion)
 class ClassifierVersionAdmin(ReadOnlyAdmin):
     list_display = [
-        "name", "version", "is_active", "is_bundled", "backbone", "image_size", "created_at", "activated_at",
+        "name", "version", "is_active", "is_bundled", "backbone", "image_size", "answers", "created_at", "activated_at",
     ]  # fmt: skip
+    search_fields = ["name", "version", "backbone"]
     actions = ["activate"]
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).annotate(answer_count=Count("predictions", Q(predictions__status="done")))
+
+    @admin.display(description=_("answers"), ordering="answer_count")
+    def answers(self, version):
+        return version.answer_count
 
     @admin.action(description=_("Let this version answer from now on"), permissions=["view"])
     def activate(self, request, queryset):
@@ -40,24 +97,86 @@ class ClassifierVersionAdmin(ReadOnlyAdmin):
         except BadCheckpoint as error:
             self.message_user(request, str(error), messages.ERROR)
             return
-        version.activate()
+        version.activate(by=request.user)
         self.message_user(request, _("%(version)s answers now.") % {"version": version}, messages.SUCCESS)
 
 
 @admin.register(Prediction)
-class PredictionAdmin(ReadOnlyAdmin):
-    list_display = ["photo", "status", "decision", "label", "group", "probability", "version", "attempts", "error_code",
-                    "created_at", "finished_at"]  # fmt: skip
-    list_filter = ["status", "decision", "version", "group"]
+class PredictionAdmin(ThumbnailMixin, ReadOnlyAdmin):
+    list_display = ["thumbnail", "photo", "status", "decision", "breed", "group", "probability", "version", "attempts",
+                    "error_code", "created_at", "finished_at"]  # fmt: skip
+    list_display_links = ["photo"]
+    list_filter = [
+        "status",
+        WaitingFilter,
+        "decision",
+        LabelFilter,
+        "group",
+        "version",
+        "priority",
+        "error_code",
+        "created_at",
+    ]
     list_select_related = ["photo", "version"]
-    search_fields = ["label", "photo__original_name", "error"]
-    date_hierarchy = "created_at"
+    list_per_page = 50
+    search_fields = ["label", "photo__original_name", "photo__sha256", "error"]
+    exclude = ["probs", "embedding"]
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).without_vectors()
+
+    @admin.display(description=_("breed"), ordering="label")
+    def breed(self, prediction):
+        return words.name_of(prediction.label) if prediction.label else "–"
+
+
+class LevelFilter(admin.SimpleListFilter):
+    """By what the classifier had dared to say of the photo when it was reviewed."""
+
+    title, parameter_name = _("level of the answer shown"), "level"
+
+    def lookups(self, request, model_admin):
+        return [choice for choice in Decision.choices if choice[0] != Decision.CROSS]
+
+    def queryset(self, request, queryset):
+        return queryset.filter(prediction__decision=self.value()) if self.value() else queryset
 
 
 @admin.register(Review)
-class ReviewAdmin(ReadOnlyAdmin):
-    list_display = ["photo", "verdict", "breed", "second_breed", "group", "reason", "blind", "by", "created_at"]
-    list_filter = ["verdict", "reason", "blind", "by", "prediction__version", "group"]
-    list_select_related = ["photo", "breed", "second_breed", "by"]
+class ReviewAdmin(ThumbnailMixin, ReadOnlyAdmin):
+    list_display = ["thumbnail", "photo", "verdict", "breed", "second_breed", "group", "shown", "reason", "blind", "by",
+                    "created_at"]  # fmt: skip
+    list_display_links = ["photo"]
+    list_filter = ["verdict", LevelFilter, ("breed", admin.RelatedOnlyFieldListFilter), "prediction__version",
+                   "reason", "blind", "group", ("by", admin.RelatedOnlyFieldListFilter)]  # fmt: skip
+    list_select_related = ["photo", "breed", "second_breed", "by", "prediction"]
+    list_per_page = 50
     search_fields = ["photo__original_name", "breed__slug", "breed__name_fr", "breed__name_en", "by__username"]
     date_hierarchy = "created_at"
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).defer("prediction__probs", "prediction__embedding")
+
+    @admin.display(description=_("the model had said"))
+    def shown(self, review):
+        answer = review.prediction
+        if answer is None:
+            return "–"
+        return words.name_of(answer.label) if answer.label else answer.get_decision_display()
+
+
+@admin.register(LogEntry)
+class ChangeAdmin(ReadOnlyAdmin):
+    """Every change that somebody made by hand, the newest first."""
+
+    list_display = ["action_time", "user", "content_type", "object_repr", "action_flag", "what"]
+    list_filter = ["action_flag", ("user", admin.RelatedOnlyFieldListFilter),
+                   ("content_type", admin.RelatedOnlyFieldListFilter)]  # fmt: skip
+    list_select_related = ["user", "content_type"]
+    list_per_page = 50
+    search_fields = ["object_repr", "change_message", "user__username"]
+    date_hierarchy = "action_time"
+
+    @admin.display(description=_("what"))
+    def what(self, entry):
+        return entry.get_change_message()

@@ -19,6 +19,7 @@ __all__ = [
     "active_classifier",
     "active_folder",
     "active_version",
+    "classifier_of",
     "fuse",
     "inspect_image",
     "load_classifier",
@@ -32,12 +33,20 @@ __all__ = [
 def active_classifier(num_threads: int = 1):
     """(ml.inference.Classifier, ClassifierVersion) that answers at this moment. Raises `BadCheckpoint`."""
     version = active_version()
+    return classifier_of(version, num_threads), version
+
+
+def classifier_of(version: ClassifierVersion, num_threads: int = 1):
+    """The `ml.inference.Classifier` of a version, from its folder and nothing else. Raises `BadCheckpoint`."""
     classifier = load_classifier(version.folder, num_threads)
+    if classifier.checkpoint.version != version.version:  # the folder was written anew since this process loaded it
+        load_classifier.cache_clear()
+        classifier = load_classifier(version.folder, num_threads)
     if classifier.checkpoint.version != version.version:
         raise BadCheckpoint(
             f"Expected version {version.version} in {version.folder}. Received: {classifier.checkpoint.version}."
         )
-    return classifier, version
+    return classifier
 
 
 def active_version() -> ClassifierVersion:

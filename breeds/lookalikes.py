@@ -45,8 +45,12 @@ class Found(NamedTuple):
     searched: int
 
 
-def photos_like(photo: int, limit: int = 12, without: Collection[int] = ()) -> Found | None:
-    """The photos most like a stored one, without it and `without`. None while it has no answer that kept its features.
+def photos_like(
+    photo: int, limit: int = 12, without: Collection[int] = (), among: Collection[int] | None = None
+) -> Found | None:
+    """The photos most like a stored one, without it and `without`, or only those `among` the given ones.
+
+    None while it has no answer that kept its features.
 
     Compared by the active version where that has answered the photo, else by the one that answered it last.
     """
@@ -54,7 +58,7 @@ def photos_like(photo: int, limit: int = 12, without: Collection[int] = ()) -> F
     answer = answers.order_by("-version__is_active", "-pk").defer("probs").first()
     if answer is None:
         return None
-    return _search(answer.version, unpack_floats(answer.embedding), limit, {photo, *without})
+    return _search(answer.version, unpack_floats(answer.embedding), limit, {photo, *without}, among)
 
 
 def photos_like_image(image_bytes: bytes, limit: int = 12, without: Collection[int] = ()) -> Found:
@@ -66,11 +70,14 @@ def photos_like_image(image_bytes: bytes, limit: int = 12, without: Collection[i
     return _search(version, classifier.classify(image_bytes).embedding, limit, without)
 
 
-def _search(version: ClassifierVersion, embedding: np.ndarray, limit: int, without: Collection[int]) -> Found:
+def _search(
+    version: ClassifierVersion, embedding: np.ndarray, limit: int, without: Collection[int],
+    among: Collection[int] | None = None,
+) -> Found:  # fmt: skip
     features = features_of(version.pk)
     features.refresh()
     while True:
-        nearest = features.nearest(embedding, limit, without)
+        nearest = features.nearest(embedding, limit, without, among)
         photos = {found.photo for found in nearest}
         gone = photos - set(Prediction.objects.filter(photo__in=photos).values_list("photo", flat=True))
         if not gone:
@@ -146,13 +153,17 @@ class Features:
                 if row is not None:
                     self._photos[row] = 0
 
-    def nearest(self, embedding: np.ndarray, limit: int, without: Collection[int] = ()) -> list[Lookalike]:
+    def nearest(
+        self, embedding: np.ndarray, limit: int, without: Collection[int] = (), among: Collection[int] | None = None
+    ) -> list[Lookalike]:
         """At most `limit` photos, the most alike first; of equals the one that came first."""
         with self._lock:
             if not self._blocks or limit < 1:
                 return []
             cosines = self._compare(_unit(embedding))
             cosines[(self._photos == 0) | np.isin(self._photos, list(without))] = -np.inf
+            if among is not None:
+                cosines[~np.isin(self._photos, list(among))] = -np.inf
             limit = min(limit, len(cosines))
             best = np.argpartition(-cosines, limit - 1)[:limit]
             best = best[np.lexsort((self._photos[best], -cosines[best]))]

@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, Max, OuterRef, QuerySet, Subquery
+from django.utils import timezone
 
-from breeds.classifier import UnreadableImage, load_classifier
+from breeds.classifier import UnreadableImage, classifier_of
 from breeds.models import ClassifierVersion, Decision, Prediction, Review, ShadowAnswer
 
 FILTERS = {
@@ -35,9 +38,8 @@ def answer_in_shadow(version: ClassifierVersion, photos: QuerySet, track: Callab
 
     Answers are kept block by block, so that a stopped run goes on where it was.
     """
-    classifier = load_classifier(version.folder, num_threads)
-    known = ShadowAnswer.objects.filter(version=version, photo=OuterRef("pk"))
-    wanted = list(photos.exclude(Exists(known)).values_list("pk", flat=True))
+    classifier = classifier_of(version, num_threads)
+    wanted = list(_unanswered(version, photos).values_list("pk", flat=True))
     done = iter(track(range(len(wanted)), "answering in shadow", len(wanted)))
     for start in range(0, len(wanted), BLOCK):
         found = photos.in_bulk(wanted[start : start + BLOCK])
@@ -48,6 +50,23 @@ def answer_in_shadow(version: ClassifierVersion, photos: QuerySet, track: Callab
         ShadowAnswer.objects.bulk_create(answers, ignore_conflicts=True)
     next(done, None)  # so that a progress bar ends, too
     return len(wanted)
+
+
+def answer_slice(version: ClassifierVersion, until: datetime) -> tuple[int, bool]:
+    """(photos answered until the time was up, whether none is left). Raises `BadCheckpoint`."""
+    classifier = classifier_of(version)
+    answers = []
+    for photo in _unanswered(version, all_photos())[:BLOCK]:
+        answers.append(_answer(classifier, version, photo))
+        if timezone.now() >= until:
+            break
+    ShadowAnswer.objects.bulk_create(answers, ignore_conflicts=True)
+    return len(answers), not answers
+
+
+def _unanswered(version: ClassifierVersion, photos: QuerySet) -> QuerySet:
+    known = ShadowAnswer.objects.filter(version=version, photo=OuterRef("pk"))
+    return photos.exclude(Exists(known))
 
 
 def _answer(classifier, version: ClassifierVersion, photo) -> ShadowAnswer:
@@ -124,6 +143,57 @@ def compare(version: ClassifierVersion, photos: QuerySet) -> list[Change]:
         )
         for photo, now, label_now, group_now, then, label, group, truth, verdict in rows.iterator(chunk_size=2000)
     ]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a page shows of all changes: numbers, the most frequent ones, and a few photos of each kind."""
+
+    answered: int
+    changed: int
+    reviewed: int
+    right_now: int
+    right_then: int
+    gained: int
+    lost: int
+    moves: list[tuple[str, str, int]]  # decision now, decision then, photos
+    names: list[tuple[str, str, int]]  # label, group or decision now and then, photos
+    breeds: list[dict]
+    photos: dict[str, list[Change]]  # of those lost, gained, and changed though nobody has looked at them
+
+
+def summary(version: ClassifierVersion) -> Summary:
+    """Of all photos; remembered until there is another answer or review."""
+    answers = ShadowAnswer.objects.filter(version=version)
+    newest = (rows.aggregate(Max("pk"))["pk__max"] for rows in (answers, _answered(), Review.objects))
+    return _summary(version, answers.count(), *newest)
+
+
+def _answered() -> QuerySet:
+    return Prediction.objects.filter(status=Prediction.Status.DONE)
+
+
+@lru_cache(maxsize=4)
+def _summary(version: ClassifierVersion, *state) -> Summary:
+    changes = compare(version, all_photos())
+    changed = [change for change in changes if change.before != change.after]
+    reviewed = [change for change in changes if change.truth]
+    lost, gained = [c for c in reviewed if c.is_lost], [c for c in reviewed if c.is_gained]
+    moves = Counter((change.before[0], change.after[0]) for change in changed)
+    names = Counter((c.before[1] or c.before[0], c.after[1] or c.after[0]) for c in changed)
+    return Summary(
+        answered=len(changes),
+        changed=len(changed),
+        reviewed=len(reviewed),
+        right_now=sum(change.was_right for change in reviewed),
+        right_then=sum(change.would_be_right for change in reviewed),
+        gained=len(gained),
+        lost=len(lost),
+        moves=[(*move, n) for move, n in moves.most_common()],
+        names=[(*pair, n) for pair, n in names.most_common(40)],
+        breeds=by_breed(changes),
+        photos={"lost": lost[:SHOWN], "gained": gained[:SHOWN], "other": [c for c in changed if not c.truth][:SHOWN]},
+    )
 
 
 def in_words(changes: list[Change]) -> list[str]:

@@ -1,13 +1,16 @@
 """What the worker does. A task takes nothing: the rows of the database say what there is to do."""
 
 import logging
+from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
 from django.core.files.base import ContentFile
+from django.utils import timezone
 
 from breeds import classifier as classifiers
-from breeds.models import Prediction
+from breeds import shadow
+from breeds.models import ClassifierVersion, Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +54,51 @@ def sweep() -> int:
     handed_back = Prediction.objects.hand_back_expired()
     if Prediction.objects.awaits_work():
         hint()
+    if ClassifierVersion.objects.awaits_trial():
+        hint_trials()
     return handed_back
+
+
+@shared_task(time_limit=120)
+def try_versions() -> int:
+    """One slice of a trial run, by one worker at a time; pass the hint on while there is more. Returns how many."""
+    version = ClassifierVersion.objects.claim_trial()
+    if version is None:
+        return 0
+    until = timezone.now() + timedelta(seconds=settings.IMPORT_SLICE_SECONDS)
+    try:
+        count, is_over = shadow.answer_slice(version, until)
+    except classifiers.BadCheckpoint as error:
+        logger.error("Version %s cannot be tried: %s", version, error)
+        version.give_back_trial(error=str(error))
+        return 0
+    version.give_back_trial(is_over=is_over)
+    if not is_over:
+        hint_trials()
+    return count
+
+
+@shared_task(time_limit=600)
+def answer_again() -> int:
+    """Queue what the active version has not answered, behind everybody who waits. Stopped, it may begin again."""
+    count, version = 0, classifiers.active_version()
+    while found := Prediction.objects.wish_for_all(shadow.all_photos(), version, most=1000):
+        count += found
+        hint()
+    return count
 
 
 def hint() -> None:
     """Tell the workers that something is pending. A broker that is down costs a delay, never a photo."""
+    _send(classify_photos)
+
+
+def hint_trials() -> None:
+    _send(try_versions)
+
+
+def _send(task) -> None:
     try:
-        classify_photos.delay()
+        task.delay()
     except Exception as error:  # kombu's transports raise their own errors, OSError among them
         logger.warning("The broker took no hint; the sweeper will send it again: %s", error)

@@ -1,10 +1,18 @@
+from django.conf import settings
 from django.contrib import admin, messages
-from django.urls import reverse
-from django.utils.html import format_html
+from django.db.models import Count, Exists, OuterRef, Q
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+from django.utils.translation import get_language, ngettext
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from breeds.models import Prediction, Review
+from breeds.admin import ReadOnlyAdmin, ThumbnailMixin, WaitingFilter
+from breeds.audit import AuditedAdmin, log_change
+from breeds.models import ClassifierVersion, Prediction, Review, ReviewRefused
 from shelter.animals import Animal
+from shelter.exports import csv_of
+from shelter.imports import Import
 from shelter.models import ApiToken, Photo
 
 admin.site.site_header = admin.site.site_title = "Flair"
@@ -18,22 +26,64 @@ class PredictionInline(admin.TabularInline):
     extra = 0
     can_delete = False
 
+    def get_queryset(self, request):
+        return super().get_queryset(request).without_vectors().select_related("version")
+
     def has_add_permission(self, request, obj=None):
         return False
 
 
+class ReviewInline(admin.TabularInline):
+    model = Review
+    fields = readonly_fields = ["verdict", "breed", "second_breed", "group", "reason", "blind", "by", "created_at"]
+    fk_name = "photo"
+    extra = 0
+    can_delete = False
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).select_related("breed", "second_breed", "by")
+
+    def has_add_permission(self, request, obj=None):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+
+class VersionFilter(admin.SimpleListFilter):
+    """Photos that a version has answered, now or once."""
+
+    title, parameter_name = _("answered by"), "version"
+
+    def lookups(self, request, model_admin):
+        return [(str(version.pk), str(version)) for version in ClassifierVersion.objects.only("name", "version")]
+
+    def queryset(self, request, queryset):
+        if not (self.value() or "").isdecimal():
+            return queryset
+        answers = Prediction.objects.filter(version=self.value(), status=Prediction.Status.DONE, photo=OuterRef("pk"))
+        return queryset.filter(Exists(answers))
+
+
+def _fixed(photos):
+    """The same photos, though what they were chosen by changes meanwhile."""
+    return Photo.objects.filter(pk__in=list(photos.values_list("pk", flat=True)))
+
+
 @admin.register(Photo)
-class PhotoAdmin(admin.ModelAdmin):
+class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     list_display = ["thumbnail", "original_name", "words", "animal", "status", "source", "uploaded_by", "uploaded_at"]
-    list_display_links = ["thumbnail", "original_name"]
-    list_filter = ["status", "decision", "source", "group", "uploaded_at"]
+    list_display_links = ["original_name"]
+    list_filter = ["status", WaitingFilter, "decision", "source", VersionFilter, "group",
+                   ("breed", admin.RelatedOnlyFieldListFilter), "uploaded_at"]  # fmt: skip
     list_select_related = ["animal", "breed", "second_breed", "uploaded_by"]
-    search_fields = ["original_name", "sha256", "animal__name", "breed__name_fr", "breed__name_en", "breed__slug"]
+    search_fields = ["original_name", "sha256", "animal__name", "animal__name_folded", "breed__name_fr",
+                     "breed__name_en", "breed__slug"]  # fmt: skip
     autocomplete_fields = ["animal"]
-    date_hierarchy = "uploaded_at"
     list_per_page = 50
-    inlines = [PredictionInline]
-    actions = ["classify_again"]
+    show_full_result_count = False
+    inlines = [PredictionInline, ReviewInline]
+    actions = ["retry", "classify_again", "confirm", "export"]
     fields = [
         "thumbnail", "animal", "original_name", "status", "words", "uploaded_by", "uploaded_at",
         "width", "height", "size", "media_type", "sha256",
@@ -43,22 +93,62 @@ class PhotoAdmin(admin.ModelAdmin):
     def has_add_permission(self, request):
         return False  # photos come in through the upload page, which checks them
 
-    @admin.display(description=_("photo"))
-    def thumbnail(self, photo):
-        if not photo.preview:
-            return "–"
-        url = reverse("photo_file", args=[photo.pk, "preview"])
-        return format_html('<img src="{}" alt="" height="72" loading="lazy">', url)
+    def photo_of(self, row):
+        return row
 
     @admin.display(description=_("answer"))
     def words(self, photo):
         return photo.words
 
-    @admin.action(description=_("Classify again"))
+    def history_view(self, request, object_id, extra_context=None):
+        """What was changed by hand, and beside it what classifiers and people said, which is never changed."""
+        number = int(object_id) if object_id.isdecimal() and len(object_id) < 19 else 0
+        answers = Prediction.objects.without_vectors().filter(photo=number).select_related("version").order_by("pk")
+        reviews = Review.objects.filter(photo=number).select_related("by", "breed", "second_breed", "withdraws")
+        life = {"answers": answers, "reviews": reviews.order_by("pk")}
+        return super().history_view(request, object_id, life | (extra_context or {}))
+
+    # -- actions --------------------------------------------------------------------------------------------------
+
+    @admin.action(description=_("Try again those that failed"), permissions=["change"])
+    def retry(self, request, queryset):
+        self.classify_again(request, queryset.filter(status=Photo.Status.FAILED))
+
+    @admin.action(description=_("Classify again"), permissions=["change"])
     def classify_again(self, request, queryset):
-        for photo in queryset:
-            photo.enqueue()
-        self.message_user(request, _("Waiting for the classifier again."), messages.SUCCESS)
+        chosen = _fixed(queryset)
+        log_change(request.user, chosen.only("original_name"), _now("Sent to the classifier again."))
+        count = chosen.classify_again()
+        text = ngettext(
+            "%(n)d photo is waiting for the classifier again.",
+            "%(n)d photos are waiting for the classifier again.",
+            count,
+        )
+        self.message_user(request, text % {"n": count}, messages.SUCCESS if count else messages.WARNING)
+
+    @admin.action(description=_("Confirm what the model says"), permissions=["review"])
+    def confirm(self, request, queryset):
+        """One review for each, as on the photo's page; what a person has decided already stays as it is."""
+        kept, left = 0, 0
+        for photo in queryset.filter(source=Photo.Source.MODEL)[: settings.MOST_CONFIRMED_AT_ONCE]:
+            try:
+                answer = photo.newest_answer
+                Review.objects.record(photo, by=request.user, verdict=Review.Verdict.CONFIRM, prediction=answer)
+                kept += 1
+            except ReviewRefused:  # nothing to confirm, or deleted meanwhile
+                left += 1
+        text = _("Confirmed: %(kept)d. Left alone, because there was nothing to confirm: %(left)d.")
+        self.message_user(request, text % {"kept": kept, "left": left}, messages.SUCCESS if kept else messages.WARNING)
+
+    def has_review_permission(self, request):
+        return request.user.has_perm("breeds.add_review")
+
+    @admin.action(description=_("Export as a table (CSV)"), permissions=["view"])
+    def export(self, request, queryset):
+        name = f"flair-{timezone.localtime():%Y-%m-%d-%H%M}.csv"
+        rows = csv_of(queryset.order_by("-pk"), get_language() or "fr", request.build_absolute_uri("/").rstrip("/"))
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8", headers=headers)
 
     def get_deleted_objects(self, objs, request):
         """Answers and reviews cannot be deleted on their own; with their photo they go."""
@@ -79,15 +169,45 @@ class PhotoAdmin(admin.ModelAdmin):
 
 
 @admin.register(Animal)
-class AnimalAdmin(admin.ModelAdmin):
+class AnimalAdmin(AuditedAdmin):
     list_display = ["name", "status", "sex", "born_on", "arrived_on", "microchip", "created_at"]
     list_filter = ["status", "sex", "arrived_on"]
     search_fields = ["name", "name_folded", "microchip"]
     raw_id_fields = ["main_photo"]
 
 
+@admin.register(Import)
+class ImportAdmin(ReadOnlyAdmin):
+    """What was sent together; the receipts are on its page."""
+
+    list_display = ["__str__", "kind", "status", "user", "accepted", "refused", "open_files", "error_code",
+                    "created_at", "finished_at"]  # fmt: skip
+    list_filter = ["status", WaitingFilter, "kind", ("user", admin.RelatedOnlyFieldListFilter), "created_at"]
+    list_select_related = ["user"]
+    list_per_page = 50
+    search_fields = ["name", "source", "user__username"]
+    date_hierarchy = "created_at"
+
+    def get_queryset(self, request):
+        outcomes = {"accepted_count": "accepted", "refused_count": "refused", "waiting_count": "waiting"}
+        counts = {name: Count("items", Q(items__outcome=outcome)) for name, outcome in outcomes.items()}
+        return super().get_queryset(request).annotate(**counts)
+
+    @admin.display(description=_("accepted"), ordering="accepted_count")
+    def accepted(self, batch):
+        return batch.accepted_count
+
+    @admin.display(description=_("refused"), ordering="refused_count")
+    def refused(self, batch):
+        return batch.refused_count
+
+    @admin.display(description=_("waiting"), ordering="waiting_count")
+    def open_files(self, batch):
+        return batch.waiting_count
+
+
 @admin.register(ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin):
+class ApiTokenAdmin(AuditedAdmin):
     list_display = ["user", "name", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"]
     list_select_related = ["user"]
     search_fields = ["user__username", "name"]

@@ -10,6 +10,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from breeds import words
+from breeds.audit import changed_values, log_addition, log_change
 from shelter.animals import Animal
 from shelter.answers import AnswerCandidate
 from shelter.forms import AnimalForm, FilingForm
@@ -83,6 +84,7 @@ def animal_edit(request, pk=None):
     form = AnimalForm(request.POST or None, instance=found)
     if form.is_valid():
         form.save()
+        log_change(request.user, [found], changed_values(form)) if pk else log_addition(request.user, found)
         messages.success(request, _("The record of %(name)s is saved.") % {"name": found.name})
         return redirect(found)
     status = 422 if form.errors else 200
@@ -125,6 +127,8 @@ def file_photos(request):
             messages.error(request, sentence)
         return redirect(next_page(request) or "photo_list")
     count, chosen = len(form.cleaned_data["photos"]), form.file()
+    filed = _("Filed under %(name)s.") % {"name": chosen.numbered} if chosen else _("Taken out of its record.")
+    log_change(request.user, form.cleaned_data["photos"], filed)
     if chosen:
         text = ngettext("%(n)d photo is filed under %(name)s.", "%(n)d photos are filed under %(name)s.", count)
     else:

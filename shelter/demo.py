@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from breeds.classifier import active_version
-from breeds.models import Breed, Decision, Prediction
+from breeds.models import Breed, Decision, Prediction, Review
 from breeds.words import fold
 from shelter.animals import Animal
 from shelter.models import Photo
@@ -78,7 +78,8 @@ def seed(count: int, report: Callable[[int], None] = lambda done: None, randomne
             animals = Animal.objects.bulk_create(made_animal(rng) for _ in range(max(1, len(numbers) // PHOTOS_A_DOG)))
             photos = [made_photo(number, rng, animals, breeds, people, files) for number in numbers]
             photos = Photo.objects.bulk_create(photos)
-            Prediction.objects.bulk_create(made_prediction(photo, rng, breeds, version) for photo in photos)
+            answers = Prediction.objects.bulk_create(made_prediction(photo, rng, breeds, version) for photo in photos)
+            review_some([answer for answer in answers if answer.decision], rng, breeds, people)
         report(first + len(numbers))
 
 
@@ -120,7 +121,7 @@ def made_photo(number: int, rng: random.Random, animals, breeds, people, files) 
         breed=breed if decision == Decision.BREED and not failed else None,
         group=breed.group if decision in (Decision.BREED, Decision.GROUP) and not failed else "",
         probability=None if failed else round(rng.betavariate(5, 2), 4),
-        source="" if failed else rng.choices(Photo.Source.values, [95, 5])[0],
+        source="" if failed else Photo.Source.MODEL,
     )
 
 
@@ -145,6 +146,41 @@ def made_prediction(photo: Photo, rng: random.Random, breeds, version) -> Predic
             for breed, share in zip(best, sorted(shares, reverse=True), strict=True)
             if not failed
         ],
+    )
+
+
+def review_some(answers: list[Prediction], rng: random.Random, breeds, people) -> None:
+    """One photo in 20 that the classifier answered, and one in three of those that are shown blind."""
+    chosen = [a for a in answers if rng.random() < (1 / 3 if a.photo.hides(a) else 1 / 20)]
+    reviews = Review.objects.bulk_create(made_review(answer, rng, breeds, people) for answer in chosen)
+    for review in reviews:
+        review.photo.follow(review)
+    Photo.objects.bulk_update([review.photo for review in reviews], Photo.INDEX, batch_size=200)
+
+
+def made_review(answer: Prediction, rng: random.Random, breeds, people) -> Review:
+    """Right in five of six cases, as far as a person can tell."""
+    is_right, blind = rng.random() < 5 / 6, answer.photo.hides(answer)
+    breed = answer.photo.breed if answer.photo.breed and is_right else rng.choice(breeds)
+    verdict = Review.Verdict.CORRECT
+    if not is_right and rng.random() < 0.3:
+        verdict = Review.Verdict.CANNOT_TELL
+    elif is_right and answer.decision == Decision.NOT_A_DOG:
+        verdict = Review.Verdict.NOT_A_DOG
+    elif is_right and not blind and answer.decision in (Decision.BREED, Decision.GROUP):
+        verdict = Review.Verdict.CONFIRM
+    if answer.decision == Decision.GROUP and verdict == Review.Verdict.CONFIRM:
+        breed = None
+    names_breed = verdict in (Review.Verdict.CORRECT, Review.Verdict.CONFIRM)
+    return Review(
+        photo=answer.photo,
+        prediction=answer,
+        verdict=verdict,
+        breed=breed if names_breed else None,
+        group=(breed.group if breed else answer.group) if names_breed else "",
+        blind=blind,
+        by=rng.choice(people),
+        created_at=min(timezone.now(), answer.photo.uploaded_at + timedelta(hours=rng.randrange(1, 200))),
     )
 
 

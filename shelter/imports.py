@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import models, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Count, Exists, F, OuterRef, Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -76,6 +76,12 @@ class ImportQuerySet(models.QuerySet):
         """What waits, and what a lost worker held; one that met a problem rests first, so that others come to turn."""
         is_free = Q(leased_until=None) | Q(leased_until__lt=now)
         return self.filter(is_free, status__in=[Import.Status.WAITING, Import.Status.RUNNING]).order_by("pk")
+
+    def stuck(self, now: datetime | None = None) -> "ImportQuerySet":
+        """Work that nobody does: a disk that is not plugged in, no worker, or a problem that does not pass."""
+        since = (now or timezone.now()) - timedelta(minutes=30)
+        unfinished = self.filter(status__in=[Import.Status.WAITING, Import.Status.RUNNING], created_at__lt=since)
+        return unfinished.exclude(Exists(ImportItem.objects.filter(batch=OuterRef("pk"), settled_at__gte=since)))
 
     def awaits_work(self, now: datetime | None = None) -> bool:
         return any(batch.is_within_reach() for batch in self.open_work(now or timezone.now()))

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, When
-from django.db.models.functions import Coalesce, Mod
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -60,7 +60,28 @@ class PhotoQuerySet(models.QuerySet):
         )
         within = Case(When(decision=Decision.BREED, draw__gt=0, then=F("probability")), default=0.0)
         answered = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL)
-        return answered.annotate(draw=Mod("pk", BLIND_ONE_IN)).order_by(rank, within, "pk")
+        return answered.annotate(draw=F("pk") % BLIND_ONE_IN).order_by(rank, within, "pk")
+
+    def stuck(self, now: datetime | None = None) -> "PhotoQuerySet":
+        """Photos that wait for the classifier for longer than anybody should."""
+        return self.filter(pk__in=Prediction.objects.stuck(now).values("photo"))
+
+    def classify_again(self, priority: int = Prediction.Priority.BULK) -> int:
+        """Let the classifier look again; what is answered stays answered until then. Returns how many wait newly."""
+        with transaction.atomic():
+            count = Prediction.objects.wish_again(self, priority)
+            self.filter(status=Photo.Status.FAILED).update(status=Photo.Status.PENDING, updated_at=timezone.now())
+            transaction.on_commit(hint)
+        return count
+
+    def confirmable_as(self, breed: Breed) -> "PhotoQuerySet":
+        """What the classifier alone calls this breed, the surest first; those that are to be shown blind stay away."""
+        named = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL, decision=Decision.BREED, breed=breed)
+        return named.annotate(draw=F("pk") % BLIND_ONE_IN).exclude(draw=0).order_by("-probability", "pk")
+
+    def confirmed(self) -> "PhotoQuerySet":
+        """Those whose breed a person has named."""
+        return self.filter(source=Photo.Source.HUMAN, decision__in=[Decision.BREED, Decision.CROSS])
 
     def search(self, text: str, breeds: list[Breed] | None = None) -> "PhotoQuerySet":
         """Each word in the breed (label, French or English name, synonym), in the group or in the dog's name.
@@ -154,6 +175,7 @@ class Photo(models.Model):
     # `manage.py remove_locations` goes through the photos again. 0: nobody knows what the original still tells.
     POSITION_RULE = 1
 
+    INDEX = ["decision", "breed", "second_breed", "group", "probability", "source", "updated_at"]
     THUMBNAILS = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
 
     class Meta:
@@ -231,17 +253,20 @@ class Photo(models.Model):
 
     def index_review(self, review: Review | None) -> None:
         """Follow the review that stands; where none does any more, the classifier's newest answer again."""
-        type(self).objects.filter(pk=self.pk).update(
-            decision=review.decision if review else "",
-            breed=review.breed if review else None,
-            second_breed=review.second_breed if review else None,
-            group=review.group if review else "",
-            probability=None,
-            source=self.Source.HUMAN if review else "",
-            updated_at=timezone.now(),
-        )
+        self.follow(review)
+        type(self).objects.filter(pk=self.pk).update(**{name: getattr(self, name) for name in self.INDEX})
         if review is None and (answer := self.newest_answer):
             self._index_answer(answer)
+
+    def follow(self, review: Review | None) -> None:
+        """What the index says while this review counts, in this object alone: whoever calls it writes `INDEX`."""
+        self.decision = review.decision if review else ""
+        self.breed = review.breed if review else None
+        self.second_breed = review.second_breed if review else None
+        self.group = review.group if review else ""
+        self.probability = None
+        self.source = self.Source.HUMAN if review else ""
+        self.updated_at = timezone.now()
 
     def delete_with_files(self) -> None:
         """The row first, its files once that is committed: never a row without a file."""

@@ -2,14 +2,20 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from breeds import words
+from breeds.lookalikes import photos_like
 from breeds.models import Breed, Review, ReviewRefused, ReviewTurn
 from shelter.models import Photo
 from shelter.reviews import ReviewForm, breed_names
+
+STEPS, MOST_STEPS = "review_steps", 50  # in the session: what each press of a button said
+LOOKALIKES = 6
 
 may_use = permission_required("breeds.use_review_queue", raise_exception=True)
 
@@ -35,6 +41,7 @@ def card(request):
         form.add_error(None, str(refused))
         return _show(request, photo, form, status=422)
     ReviewTurn.objects.filter(photo=photo, by=request.user).delete()
+    remember_step(request, [recorded.review.pk])
     messages.success(request, _("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
     for note in form.notes_on(recorded):
         messages.warning(request, note)
@@ -53,19 +60,56 @@ def put_off(request, pk):
 @require_POST
 @may_use
 def undo(request):
-    """Withdraw the last thing this person said and show that photo again; any number of steps."""
-    last = Review.objects.standing().filter(by=request.user).select_related("photo", "by").first()
-    if last is None:
+    """Withdraw what this person said last and show that photo again; any number of steps, a bulk one as a whole."""
+    steps, reviews = request.session.get(STEPS, []), []
+    mine = Review.objects.standing().filter(by=request.user).select_related("photo", "by", "breed", "second_breed")
+    while steps and not reviews:  # what was withdrawn elsewhere meanwhile is no step any more
+        reviews = list(mine.filter(pk__in=steps.pop()))
+    request.session[STEPS] = steps
+    reviews = reviews or list(mine[:1])
+    if not reviews:
         messages.warning(request, _("There is nothing to undo."))
         return redirect("review_queue")
+    undone = [review for review in reviews if _withdrawn(request, review)]
+    if len(reviews) > 1:
+        text = ngettext("%(n)d confirmation undone.", "%(n)d confirmations undone.", len(undone))
+        messages.success(request, text % {"n": len(undone)})
+        return redirect(f"{reverse('review_grid')}?breed={reviews[0].breed.slug if reviews[0].breed else ''}")
+    for review in undone:
+        ReviewTurn.objects.take(request.user, review.photo)
+        messages.success(request, _("Undone: %(said)s.") % {"said": words.verdict(review)})
+    return redirect("review_queue")
+
+
+def _withdrawn(request, review: Review) -> bool:
     try:
-        Review.objects.withdraw(last, by=request.user)
+        Review.objects.withdraw(review, by=request.user)
     except ReviewRefused as refused:  # pressed twice at once, or deleted meanwhile
         messages.warning(request, str(refused))
-        return redirect("review_queue")
-    ReviewTurn.objects.take(request.user, last.photo)
-    messages.success(request, _("Undone: %(said)s.") % {"said": words.verdict(last)})
-    return redirect("review_queue")
+        return False
+    return True
+
+
+def remember_step(request, reviews: list[int]) -> None:
+    """What one press of a button said, so that one press undoes it."""
+    request.session[STEPS] = [*request.session.get(STEPS, []), reviews][-MOST_STEPS:]
+
+
+@login_required
+@require_GET
+@may_use
+def lookalikes(request, pk):
+    """Photos like this one whose breed a person has named; a blind card gets none, for they would give it away."""
+    photo = get_object_or_404(Photo, pk=pk)
+    cards = []
+    if not photo.hides(photo.newest_answer):
+        confirmed = Photo.objects.confirmed().exclude(pk=pk).values_list("pk", flat=True)
+        found = photos_like(pk, LOOKALIKES, among=list(confirmed))
+        nearest = found.lookalikes if found else []
+        photos = Photo.objects.select_related("breed", "second_breed", "animal").defer("animal__notes")
+        photos = photos.in_bulk([alike.photo for alike in nearest])
+        cards = [(photos[alike.photo], alike.similarity) for alike in nearest if alike.photo in photos]
+    return render(request, "shelter/_review_lookalikes.html", {"cards": cards})
 
 
 def _waiting():

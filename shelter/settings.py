@@ -177,6 +177,8 @@ SWEEP_SECONDS = env.int("FLAIR_SWEEP_SECONDS", default=10)
 
 REVIEW_TURN_SECONDS = 600  # for so long a card of the review queue is one person's, or put off
 
+MOST_CONFIRMED_AT_ONCE = 200  # photos; each confirmation is a review of its own
+
 BUNDLED_CLASSIFIER = BASE_DIR / "ml" / "bundled"
 
 # -- people -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,18 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from breeds.api import PredictView
-from shelter import account_pages, animal_pages, intake, lookalike_pages, review_queue, search_pages, views
+from shelter import (
+    account_pages,
+    animal_pages,
+    intake,
+    lookalike_pages,
+    model_pages,
+    quality_pages,
+    review_grid,
+    review_queue,
+    search_pages,
+    views,
+)
 from shelter.api import PhotoViewSet
 
 router = SimpleRouter(use_regex_path=False)
@@ -32,8 +43,18 @@ urlpatterns = [
     path("photos/<int:pk>/lookalikes/", lookalike_pages.photo_lookalikes, name="photo_lookalikes"),
     path("photos/<int:pk>/review/", views.photo_review, name="photo_review"),
     path("review/", review_queue.card, name="review_queue"),
+    path("review/grid/", review_grid.grid, name="review_grid"),
+    path("review/<int:pk>/lookalikes/", review_queue.lookalikes, name="review_lookalikes"),
     path("review/<int:pk>/later/", review_queue.put_off, name="review_later"),
     path("review/undo/", review_queue.undo, name="review_undo"),
+    path("review/quality/", quality_pages.quality, name="quality"),
+    path("models/", model_pages.model_list, name="model_list"),
+    path("models/progress/", model_pages.model_progress, name="model_progress"),
+    path("models/again/", model_pages.model_again, name="model_again"),
+    path("models/<int:pk>/", model_pages.model, name="model"),
+    path("models/<int:pk>/try/", model_pages.model_try, name="model_try"),
+    path("models/<int:pk>/progress/", model_pages.model_trial_progress, name="model_trial_progress"),
+    path("models/<int:pk>/activate/", model_pages.model_activate, name="model_activate"),
     path("reviews/<int:pk>/withdraw/", views.review_withdraw, name="review_withdraw"),
     path("photos/<int:pk>/<str:kind>/", views.photo_file, name="photo_file"),
     path("animals/", animal_pages.animal_list, name="animal_list"),

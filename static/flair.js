@@ -123,7 +123,7 @@ function setUpKeys() {
   const help = document.getElementById("keys");
   const breed = document.getElementById("id_breed");
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches("input, select, textarea");
+    const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
     if (event.key === "Escape" && typing) event.target.blur();
     if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
@@ -137,6 +137,34 @@ function setUpKeys() {
 }
 
 if (document.querySelector("[data-keys]")) setUpKeys();
+
+/* The grid: all or none, and from photo to photo by the arrows. */
+
+function setUpGrid(form) {
+  const boxes = [...form.querySelectorAll("input[name=chosen]")];
+  const all = form.querySelector("[data-all]");
+  const tell = () => say(fill(form.dataset.count, { n: boxes.filter((box) => box.checked).length }));
+  all.hidden = false;
+  all.addEventListener("click", () => {
+    const wish = boxes.some((box) => !box.checked);
+    for (const box of boxes) box.checked = wish;
+    tell();
+  });
+  form.addEventListener("change", tell);
+  document.addEventListener("keydown", (event) => {
+    if (event.target.matches("select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const top = boxes[0].getBoundingClientRect().top;
+    const columns = boxes.filter((box) => box.getBoundingClientRect().top === top).length;
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+    if (!step) return;
+    const here = boxes.indexOf(document.activeElement);
+    boxes[here < 0 ? 0 : here + step]?.focus();
+    event.preventDefault();
+  });
+}
+
+const grid = document.getElementById("grid");
+if (grid) setUpGrid(grid);
 
 /* Choosing photos of a list: the form that files them stays away until one is chosen. */
 

@@ -4,7 +4,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from breeds.models import Prediction
+from breeds.models import Prediction, Review
 from shelter.models import Photo
 from shelter.uploads import upload_photo
 from tests.support import upload
@@ -22,6 +22,20 @@ def test_it_makes_photos_that_every_page_can_show(staff, classifier):
     for page in (photo.get_absolute_url(), photo.animal.get_absolute_url(), reverse("animal_list")):
         assert staff.get(page).status_code == 200
     assert staff.get(reverse("photo_file", args=[photo.pk, "small"])).status_code == 200
+
+
+def test_it_makes_a_review_for_every_photo_that_a_person_decided(classifier):
+    classifier.row().activate()
+    call_command("seed_demo", "--photos", 400)
+    decided = Photo.objects.filter(source="human")
+    reviews = {review.photo_id: review for review in Review.objects.counting()}
+    assert set(decided.values_list("pk", flat=True)) == set(reviews)
+    assert len(reviews) == Review.objects.count() > 10
+    for photo in decided:
+        review = reviews[photo.pk]
+        shown = (photo.decision, photo.breed_id, photo.group, photo.probability)
+        assert shown == (review.decision, review.breed_id, review.group, None)
+    assert {review.blind for review in reviews.values()} == {True, False}
 
 
 def test_it_makes_none_among_real_photos(anne, classifier):

@@ -3,14 +3,17 @@
 import io
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
+from django.utils import timezone
 
-from breeds.models import Breed, ClassifierVersion, Prediction, Review, ShadowAnswer
-from breeds.tasks import classify_photos
+from breeds import classifier as classifiers
+from breeds.models import Activation, Breed, ClassifierVersion, Prediction, Review, ShadowAnswer
+from breeds.tasks import classify_photos, try_versions
 from ml.decision import Label
 from ml.inference import Classifier
 from shelter.models import Photo
@@ -202,6 +205,72 @@ def test_it_answers_a_batch_by_one_version_though_another_is_activated_meanwhile
     assert {p.status for p in versions} == {"done"}
 
 
+def test_it_takes_what_was_written_anew_into_the_same_folder_without_a_restart(photos, old, anne):
+    """A run that was trained again keeps its folder; a worker has the old network of it in memory."""
+    checkpoint(Path(old.folder), "pug", "beagle", "whippet")
+    run("activate", old.folder)
+    active = ClassifierVersion.objects.active()
+    assert (active.folder, active != old) == (old.folder, True)
+    upload_photo(upload(encode(plain_picture((240, 9, 9)))), user=anne)
+    assert classify_photos() == 1
+    assert Prediction.objects.first().version == active
+    assert Prediction.objects.first().label == "pug"
+
+
+# -- in the application -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def admin(client, chloe):
+    client.force_login(chloe)
+    return client
+
+
+def register(folder: Path) -> ClassifierVersion:
+    return classifiers.verified_version(str(folder))
+
+
+def test_its_workers_try_a_version_when_asked_on_the_page_and_go_on_after_a_stop(reviewed, new, admin, settings):
+    version = register(new)
+    settings.IMPORT_SLICE_SECONDS = 0  # one photo a slice
+    admin.post(reverse("model_try", args=[version.pk]))
+    assert try_versions() == 1
+    assert admin.get(reverse("model", args=[version.pk])).context["tried"] == 1
+    ClassifierVersion.objects.filter(pk=version.pk).update(trial_until=timezone.now() - timedelta(seconds=1))  # killed
+    assert ClassifierVersion.objects.awaits_trial()
+    while try_versions():
+        pass
+    assert ShadowAnswer.objects.count() == 3
+    assert not ClassifierVersion.objects.awaits_trial()
+    found = admin.get(reverse("model", args=[version.pk])).context["found"]
+    assert (found.changed, found.answered, found.gained, found.lost) == (2, 3, 1, 1)
+
+
+def test_it_activates_and_rolls_back_on_the_page_and_keeps_who_did_it(old, new, admin, chloe):
+    version = register(new)
+    address = reverse("model_activate", args=[version.pk])
+    assert old.name in admin.get(address).content.decode()
+    assert ClassifierVersion.objects.active() == old
+    admin.post(address)
+    assert ClassifierVersion.objects.active() == version
+    before = admin.get(reverse("model_list")).context["before"]
+    assert before == old
+    admin.post(reverse("model_activate", args=[before.pk]))
+    assert ClassifierVersion.objects.active() == old
+    steps = Activation.objects.order_by("pk").values_list("version", "before", "by")
+    assert list(steps)[-2:] == [(version.pk, old.pk, chloe.pk), (old.pk, version.pk, chloe.pk)]
+
+
+def test_it_stops_a_trial_whose_checkpoint_is_gone_and_says_why(photos, new, admin):
+    version = register(new)
+    version.wish_trial()
+    shutil.rmtree(new)
+    classifiers.load_classifier.cache_clear()
+    assert try_versions() == 0
+    assert not ClassifierVersion.objects.awaits_trial()
+    assert "Expected" in admin.get(reverse("model", args=[version.pk])).content.decode()
+
+
 # -- bad checkpoints --------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +318,18 @@ def test_it_refuses_a_bad_checkpoint_in_one_line_and_goes_on_as_before(photos, o
     assert list(ClassifierVersion.objects.all()) == [old]
     assert ClassifierVersion.objects.active() == old
     assert not ShadowAnswer.objects.exists()
+
+
+@pytest.mark.parametrize("damage", BAD)
+@pytest.mark.parametrize("page", ["model_activate", "model_try"])
+def test_it_says_on_the_page_why_a_checkpoint_is_refused_and_goes_on_as_before(old, new, admin, damage, page):
+    version = register(new)
+    damage(new)
+    shown = admin.post(reverse(page, args=[version.pk]), follow=True).content.decode()
+    assert "Expected" in shown
+    assert "Received: " in shown
+    assert ClassifierVersion.objects.active() == old
+    assert not ClassifierVersion.objects.awaits_trial()
 
 
 def test_it_refuses_to_go_back_to_a_folder_that_holds_another_version(old, new):

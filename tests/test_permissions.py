@@ -3,6 +3,7 @@
 import pytest
 from django.urls import get_resolver, reverse
 
+from breeds.models import ClassifierVersion
 from shelter.animals import Animal
 from shelter.imports import Import
 from shelter.models import Photo
@@ -50,6 +51,16 @@ PAGES = {
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
     "review_queue": (302, 403, 200),
+    "review_grid": (302, 403, 200),
+    "review_lookalikes": (302, 403, 200),
+    "quality": (302, 403, 200),
+    "model_list": (302, 403, 200),
+    "model_progress": (302, 403, 200),
+    "model": (302, 403, 200),
+    "model_trial_progress": (302, 403, 200),
+    "model_activate": (302, 403, 200),
+    "model_try": (302, 403, 405),
+    "model_again": (302, 403, 405),
     "review_later": (302, 405, 405),
     "review_undo": (302, 405, 405),
     "photo-reviews": (401, 405, 405),
@@ -70,7 +81,7 @@ PAGES = {
 ADMIN_PAGES = ["admin:index"] + [
     f"admin:{model}_changelist"
     for model in (
-        "shelter_photo", "shelter_animal", "shelter_apitoken",
+        "shelter_photo", "shelter_animal", "shelter_apitoken", "shelter_import", "admin_logentry",
         "breeds_breed", "breeds_prediction", "breeds_classifierversion", "breeds_review", "auth_user", "auth_group",
     )
 ]  # fmt: skip
@@ -86,6 +97,8 @@ def photo(anne, breeds):
 
 
 def address(name: str, photo) -> str:
+    if name.startswith("model_") or name == "model":
+        ClassifierVersion.objects.get_or_create(pk=photo.pk, defaults={"image_size": 1})
     if name == "photo_file":
         return reverse(name, args=[photo.pk, "original"])
     if name.startswith("import") and name != "import_list":
@@ -97,7 +110,8 @@ def address(name: str, photo) -> str:
         return reverse(name, args=["MQ", "set-password"])
     of_one = name in {
         "photo", "photo_lookalikes", "photo_review", "photo-detail", "photo-similar", "photo-reviews",
-        "review_later", "review_withdraw", "delete_search", "revoke_token",
+        "review_later", "review_lookalikes", "review_withdraw", "delete_search", "revoke_token", "model",
+        "model_trial_progress", "model_activate", "model_try",
     }  # fmt: skip
     return reverse(name, args=[photo.pk] if of_one else [])
 
