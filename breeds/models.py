@@ -1,8 +1,10 @@
 """Breeds, versions of the classifier, predictions (rows that are at once the queue and the answers), and reviews."""
 
+import json
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 from django.conf import settings
@@ -104,6 +106,7 @@ class ClassifierVersionQuerySet(models.QuerySet):
             defaults={
                 "name": checkpoint.name,
                 "folder": str(checkpoint.folder.resolve()),
+                "preprocessing": checkpoint.preprocessing,
                 "backbone": checkpoint.backbone,
                 "image_size": checkpoint.image_size,
                 "labels": [label.slug for label in checkpoint.labels],
@@ -127,6 +130,7 @@ class ClassifierVersion(models.Model):
     version = models.CharField(_("version"), max_length=64, unique=True)
     name = models.CharField(_("name"), max_length=100)
     folder = models.CharField(_("folder"), max_length=500)
+    preprocessing = models.CharField(_("preprocessing"), max_length=200, blank=True)
     backbone = models.CharField(_("backbone"), max_length=100)
     image_size = models.PositiveIntegerField(_("image size (pixels)"))
     labels = models.JSONField(_("labels"), default=list)
@@ -149,6 +153,14 @@ class ClassifierVersion(models.Model):
 
     def __str__(self):
         return f"{self.name} {self.version}"
+
+    def metrics(self, split: str) -> dict | None:
+        """What its training measured on `val` or `test`; None where its folder is not on this machine, or damaged."""
+        try:
+            measured = json.loads((Path(self.folder) / f"metrics-{split}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return measured if isinstance(measured, dict) else None
 
     def activate(self) -> None:
         with transaction.atomic():
@@ -277,6 +289,9 @@ class Prediction(models.Model):
     familiarity = models.FloatField(_("familiarity"), null=True, blank=True)
     probs = models.BinaryField(_("probabilities"), null=True)
     embedding = models.BinaryField(_("embedding"), null=True)
+
+    # The review that stands for its photo, where whoever shows the answer has looked it up.
+    reviewed: "Review | None" = None
 
     objects = PredictionQuerySet.as_manager()
 

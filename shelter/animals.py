@@ -120,6 +120,7 @@ class Animal(models.Model):
         "shelter.Photo", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("main photo")
     )
     created_at = models.DateTimeField(_("created"), default=timezone.now)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True, db_index=True)
 
     objects = AnimalQuerySet.as_manager()
 
@@ -193,7 +194,8 @@ class Animal(models.Model):
     def choose_main(self, photo_id: int) -> bool:
         """Let one of its own photos stand for it; False where the photo is not one of them (any more)."""
         own = self.photos.filter(pk=photo_id)
-        return bool(type(self).objects.filter(Exists(own), pk=self.pk).update(main_photo=photo_id))
+        rows = type(self).objects.filter(Exists(own), pk=self.pk)
+        return bool(rows.update(main_photo=photo_id, updated_at=timezone.now()))
 
     def order_photos(self, photo_ids: list[int]) -> None:
         """Show these photos in this order; those that are not named come after them. One update.

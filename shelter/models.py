@@ -23,9 +23,10 @@ from breeds import words
 from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
-from shelter import imports  # noqa: F401  its models are of this app, too
+from shelter import idempotency, imports, webhooks  # noqa: F401  their models are of this app, too
 from shelter.animals import Animal
 from shelter.fingerprints import Fingerprint
+from shelter.webhooks import Delivery, Event
 
 BLIND_ONE_IN = 20
 
@@ -203,10 +204,12 @@ class Photo(models.Model):
         now = timezone.now()
         rows = type(self).objects.filter(pk=self.pk)
         if prediction.status == Prediction.Status.FAILED:
-            rows.filter(status=self.Status.PENDING).update(status=self.Status.FAILED, updated_at=now)
+            if rows.filter(status=self.Status.PENDING).update(status=self.Status.FAILED, updated_at=now):
+                Delivery.objects.announce(Event.PREDICTION_FAILED, self.pk)
             return
         self._index_answer(prediction)
         rows.update(status=self.Status.DONE, updated_at=now)
+        Delivery.objects.announce(Event.PREDICTION_DONE, self.pk)
 
     def _index_answer(self, prediction: Prediction) -> None:
         type(self).objects.filter(pk=self.pk).exclude(source=self.Source.HUMAN).update(
@@ -231,6 +234,7 @@ class Photo(models.Model):
         )
         if review is None and (answer := self.newest_answer):
             self._index_answer(answer)
+        Delivery.objects.announce(Event.REVIEW_CHANGED, self.pk)
 
     def delete_with_files(self) -> None:
         """The row first, its files once that is committed: never a row without a file."""

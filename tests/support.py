@@ -87,6 +87,7 @@ class FakeClassifier:
             version=self.answer.version,
             name="fake",
             folder=SimpleNamespace(resolve=lambda: "nowhere"),
+            preprocessing="fake-way-in-1",
             backbone="none",
             image_size=224,
             labels=[
