@@ -5,7 +5,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_sc
 from rest_framework import serializers
 
 from breeds.answers import ANSWER_EXAMPLE, REVIEWED_EXAMPLE, PredictionSerializer
-from breeds.models import Decision, Prediction, Review
+from breeds.models import BreedGroup, Decision, Prediction, Review
 from shelter.models import Photo
 from shelter.reviews import REVIEW_EXAMPLE, ReviewSerializer
 
@@ -54,6 +54,10 @@ class PhotoSerializer(serializers.ModelSerializer):
     breed = serializers.SlugRelatedField("slug", read_only=True, allow_null=True)
     second_breed = serializers.SlugRelatedField(
         "slug", read_only=True, allow_null=True, help_text="the other breed of a cross"
+    )
+    group = serializers.ChoiceField(BreedGroup.choices, allow_blank=True, read_only=True)
+    source = serializers.ChoiceField(
+        Photo.Source.choices, allow_blank=True, read_only=True, help_text="who says so; empty: nobody yet"
     )
     animal = serializers.PrimaryKeyRelatedField(
         read_only=True, allow_null=True, help_text="the record it is filed under"

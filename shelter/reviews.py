@@ -8,7 +8,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from breeds import words
-from breeds.models import Breed, Prediction, Recorded, Review
+from breeds.models import Breed, BreedGroup, Prediction, Recorded, Review
 
 # Verdicts that name what the photo shows; a withdrawal names a review instead.
 SAYABLE = [choice for choice in Review.Verdict.choices if choice[0] != Review.Verdict.WITHDRAW]
@@ -121,6 +121,8 @@ class ReviewSerializer(serializers.ModelSerializer):
 
     breed = serializers.SlugRelatedField("slug", read_only=True, allow_null=True)
     second_breed = serializers.SlugRelatedField("slug", read_only=True, allow_null=True)
+    group = serializers.ChoiceField(BreedGroup.choices, allow_blank=True, read_only=True)
+    reason = serializers.ChoiceField(Review.Reason.choices, allow_blank=True, read_only=True)
     prediction = serializers.PrimaryKeyRelatedField(read_only=True, allow_null=True)
     by = serializers.CharField(source="by.username", read_only=True)
 

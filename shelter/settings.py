@@ -269,6 +269,7 @@ SPECTACULAR_SETTINGS = {
         "AnimalStatusEnum": "shelter.animals.Animal.Status",
         "ImportStatusEnum": "shelter.imports.Import.Status",
         "ImportKindEnum": "shelter.imports.Import.Kind",
+        "WebhookEventEnum": "shelter.webhooks.Event",
         "FileOutcomeEnum": "shelter.imports.ImportItem.Outcome",
     },
     "POSTPROCESSING_HOOKS": [

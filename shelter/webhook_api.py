@@ -51,13 +51,7 @@ MESSAGE_EXAMPLE = {
 @extend_schema_serializer(
     component_name="Webhook",
     examples=[
-        OpenApiExample("A webhook", WEBHOOK_EXAMPLE, response_only=True, status_codes=["200"]),
-        OpenApiExample(
-            "A new one, with the secret that is shown only now",
-            WEBHOOK_EXAMPLE | {"secret": "whsec_1V9nVh6yq2b9cA0lZl3mV1nq3Xy2kQm0b7k6m2x0Qq4="},
-            response_only=True,
-            status_codes=["201"],
-        ),
+        OpenApiExample("A webhook", WEBHOOK_EXAMPLE, response_only=True),
         OpenApiExample(
             "Tell me of answers",
             {"url": WEBHOOK_EXAMPLE["url"], "events": WEBHOOK_EXAMPLE["events"]},
@@ -66,7 +60,7 @@ MESSAGE_EXAMPLE = {
     ],
 )
 class WebhookSerializer(serializers.ModelSerializer):
-    """An address, and what it is told. `secret` verifies the signatures; it is shown once, when the webhook is made.
+    """An address, and what it is told.
 
     An address that does not answer with 2xx gets each message again, later and later, for 38 hours (`failures`,
     `paused_until`, `last_error`). A webhook made with a token is told nothing once that is revoked or expired.
@@ -74,20 +68,11 @@ class WebhookSerializer(serializers.ModelSerializer):
 
     url = serializers.URLField(max_length=500, help_text="https, of a host in the public internet")
     events = serializers.ListField(child=serializers.ChoiceField(Event.choices), min_length=1, max_length=len(Event))
-    secret = serializers.CharField(read_only=True, required=False)
 
     class Meta:
         model = Webhook
-        fields = [
-            "id", "url", "events", "created_at", "failures", "paused_until", "last_error", "last_success_at", "secret",
-        ]  # fmt: skip
+        fields = ["id", "url", "events", "created_at", "failures", "paused_until", "last_error", "last_success_at"]
         read_only_fields = ["created_at", "failures", "paused_until", "last_error", "last_success_at"]
-
-    def to_representation(self, hook: Webhook) -> dict:
-        shown = super().to_representation(hook)
-        if not self.context.get("is_new"):
-            shown.pop("secret", None)
-        return shown
 
     def validate_url(self, url: str) -> str:
         try:
@@ -98,6 +83,25 @@ class WebhookSerializer(serializers.ModelSerializer):
 
     def validate_events(self, events: list[str]) -> list[str]:
         return sorted(set(events))
+
+
+@extend_schema_serializer(
+    component_name="NewWebhook",
+    examples=[
+        OpenApiExample(
+            "With the secret, which is shown only now",
+            WEBHOOK_EXAMPLE | {"secret": "whsec_1V9nVh6yq2b9cA0lZl3mV1nq3Xy2kQm0b7k6m2x0Qq4="},
+            response_only=True,
+        )
+    ],
+)
+class NewWebhookSerializer(WebhookSerializer):
+    """A webhook as the one answer shows it that makes it; an `Idempotency-Key` does not bring the secret back."""
+
+    secret = serializers.CharField(read_only=True, required=False, help_text="verifies the signatures")
+
+    class Meta(WebhookSerializer.Meta):
+        fields = [*WebhookSerializer.Meta.fields, "secret"]
 
 
 @extend_schema_serializer(component_name="Delivery", examples=[OpenApiExample("A sent message", DELIVERY_EXAMPLE)])
@@ -157,6 +161,9 @@ class WebhookViewSet(
     lookup_value_converter = "int"
 
     def get_queryset(self):
+        return Delivery.objects.none() if self.action == "deliveries" else self._own()
+
+    def _own(self):
         user = self.request.user if self.request else None
         return Webhook.objects.filter(user=user) if user and user.is_authenticated else Webhook.objects.none()
 
@@ -170,7 +177,7 @@ class WebhookViewSet(
         """One of one's own webhooks."""
         return super().retrieve(request, pk)
 
-    @extend_schema(parameters=[IDEMPOTENCY_KEY])
+    @extend_schema(parameters=[IDEMPOTENCY_KEY], responses={201: NewWebhookSerializer})
     @once
     def create(self, request):
         """Tell an address of one's own when photos were answered or reviewed. `secret` is shown only in this answer.
@@ -181,11 +188,10 @@ class WebhookViewSet(
         """
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
-        if self.get_queryset().count() >= Webhook.MOST:
+        if self._own().count() >= Webhook.MOST:
             raise Refused(f"Expected at most {Webhook.MOST} webhooks. Received: one more.", "too_many_webhooks")
         hook = form.save(user=request.user, token=request.auth if isinstance(request.auth, ApiToken) else None)
-        shown = WebhookSerializer(hook, context=self.get_serializer_context() | {"is_new": True}).data
-        return Response(shown, status=201)
+        return Response(NewWebhookSerializer(hook).data, status=201)
 
     @extend_schema(responses={204: None})
     def destroy(self, request, pk):
@@ -193,11 +199,13 @@ class WebhookViewSet(
         return super().destroy(request, pk)
 
     @extend_schema(parameters=READING, responses={200: DeliverySerializer(many=True)})
-    @action(detail=True, filterset_class=DeliveryFilter, serializer_class=DeliverySerializer)
+    @action(
+        detail=True,
+        queryset=Delivery.objects.none(),
+        filterset_class=DeliveryFilter,
+        serializer_class=DeliverySerializer,
+    )
     def deliveries(self, request, pk):
         """The messages of the last two weeks, the newest first."""
-        found = self.filter_queryset(Delivery.objects.filter(webhook=self._own(pk)))
+        found = self.filter_queryset(Delivery.objects.filter(webhook=get_object_or_404(self._own(), pk=pk)))
         return self.get_paginated_response(self.get_serializer(self.paginate_queryset(found), many=True).data)
-
-    def _own(self, pk: int) -> Webhook:
-        return get_object_or_404(self.get_queryset(), pk=pk)

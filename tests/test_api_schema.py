@@ -17,9 +17,13 @@ load_all_checks()
 # ignore a header or a query that nobody has defined.
 KEPT = [
     CHECKS.get_one(name)
-    for name in ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
-]  # fmt: skip
-# Answers that need a broken or busy server to be seen, or are no JSON.
+    for name in (
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_schema_conformance",
+    )
+]
 CALLS = [
     ("GET", "/api/v1/animals/"), ("POST", "/api/v1/animals/"),
     ("GET", "/api/v1/animals/{id}/"), ("PATCH", "/api/v1/animals/{id}/"),
