@@ -107,7 +107,7 @@ class PredictView(APIView):
         try:
             with places.one():
                 classifier, version = classifiers.active_classifier()
-                found = classifier.classify(file.read())
+                found = classifier.classify(file.read(), keeps_look=False)
         except classifiers.UnreadableImage as error:
             raise BadImage(f"{file.name}: {error}", error.reason, file.name) from error
         except classifiers.BadCheckpoint as error:

@@ -2,7 +2,6 @@
 
 import django_filters
 from django.core.exceptions import ValidationError
-from django.utils import timezone
 from django.utils.translation import gettext
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field, extend_schema_serializer
 from rest_framework import mixins, serializers, viewsets
@@ -18,7 +17,7 @@ from breeds.answers import (
 )
 from breeds.fusion import FusedAnswer
 from breeds.models import BreedGroup, Decision
-from shelter.animals import Animal, clean_microchip
+from shelter.animals import Animal, clean_microchip, date_errors
 from shelter.problems import BoundedJSONParser
 from shelter.reading import READING, CursorPages, Reads
 from shelter.retries import IDEMPOTENCY_KEY, once
@@ -122,15 +121,8 @@ class AnimalSerializer(serializers.ModelSerializer):
         return microchip
 
     def validate(self, given):
-        known = {name: given.get(name, getattr(self.instance, name, None)) for name in ("born_on", "arrived_on")}
-        today = timezone.localdate()
-        errors = {name: gettext("This date is in the future.") for name, day in known.items() if day and day > today}
-        is_guess = given.get("born_about", getattr(self.instance, "born_about", False))
-        if all(known.values()) and known["born_on"] > known["arrived_on"] and not is_guess:
-            errors.setdefault(
-                "arrived_on",
-                gettext("This is before the dog was born. If the birth is a guess, tick its box."),
-            )
+        names = ("born_on", "arrived_on", "born_about")
+        errors = date_errors(*(given.get(name, getattr(self.instance, name, None)) for name in names))
         if errors:
             raise serializers.ValidationError(errors)
         return given

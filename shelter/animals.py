@@ -56,6 +56,18 @@ def clean_microchip(text: str) -> str:
     return digits
 
 
+def date_errors(born: date | None, arrived: date | None, born_about: bool) -> dict[str, str]:
+    """What cannot be of the dates of a record: field -> sentence."""
+    today = timezone.localdate()
+    days = (("born_on", born), ("arrived_on", arrived))
+    errors = {name: gettext("This date is in the future.") for name, day in days if day and day > today}
+    if born and arrived and born > arrived and not born_about:
+        errors.setdefault(
+            "arrived_on", gettext("This is before the dog was born. If the birth is a guess, tick its box.")
+        )
+    return errors
+
+
 class AnimalQuerySet(models.QuerySet):
     def search(self, text: str) -> "AnimalQuerySet":
         """By name, accents and case ignored, each word anywhere in it; or by the beginning of the microchip."""

@@ -13,7 +13,8 @@ KEPT_FOR = timedelta(days=1)
 
 class KeptAnswerQuerySet(models.QuerySet):
     def remove_old(self, now: datetime | None = None) -> int:
-        return self.filter(created_at__lt=(now or timezone.now()) - KEPT_FOR).delete()[0]
+        old = self.filter(created_at__lt=(now or timezone.now()) - KEPT_FOR)
+        return old.delete()[0] if old.exists() else 0  # a DELETE of nothing would lock SQLite all the same
 
 
 class KeptAnswer(models.Model):

@@ -131,7 +131,8 @@ class DeliveryQuerySet(models.QuerySet):
 
     def remove_old(self, now: datetime | None = None) -> int:
         """Settled ones, and those of webhooks that are told nothing any more."""
-        return self.filter(created_at__lt=(now or timezone.now()) - KEPT_FOR).delete()[0]
+        old = self.filter(created_at__lt=(now or timezone.now()) - KEPT_FOR)
+        return old.delete()[0] if old.exists() else 0  # a DELETE of nothing would lock SQLite all the same
 
 
 class Delivery(models.Model):
