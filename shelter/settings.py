@@ -255,7 +255,12 @@ WAIT_PLACES = env.int("FLAIR_WAIT_PLACES", default=3)
 API_BATCH_FILES = 100
 SPECTACULAR_SETTINGS = {
     "TITLE": "Flair",
-    "DESCRIPTION": "Dog photos of a shelter, indexed by breed.",
+    "DESCRIPTION": (
+        "Dog photos of a shelter, indexed by breed. `docs/api.md` of the sources is the way in, in ten minutes.\n\n"
+        "Errors are problem details (RFC 9457) with a stable `code`. Lists come in pages: follow `next`. Photos are "
+        "known by their content, and other calls take an `Idempotency-Key`, so that every call may be repeated. "
+        "Fields may be added to any answer: ignore those that you do not know."
+    ),
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
