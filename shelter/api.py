@@ -8,6 +8,7 @@ import django_filters
 from django.conf import settings
 from django.db.models import Q
 from django.http import StreamingHttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.translation import get_language
 from drf_spectacular.types import OpenApiTypes
@@ -194,7 +195,8 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
     def list(self, request):
         """Photos, the newest first.
 
-        To follow what changes, ask with `ordering=updated_at` and the `updated_at` of the last one as `updated_since`.
+        To follow what changes, ask with `ordering=updated_at`, and as `updated_since` a minute before the `updated_at`
+        of the last one: a change may become visible a little later than its time says.
         """
         return super().list(request)
 
@@ -232,7 +234,7 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
         if receipt.outcome == Outcome.REFUSED:
             raise Refused(receipt.message, receipt.code, field="image", file=receipt.name)
         wait_for_answers([receipt.photo.pk], seconds)
-        photo = self.get_queryset().get(pk=receipt.photo.pk)
+        photo = get_object_or_404(self.get_queryset(), pk=receipt.photo.pk)  # somebody may delete it meanwhile
         return Response(PhotoSerializer(photo).data, status=201 if receipt.outcome == Outcome.ACCEPTED else 200)
 
     def _create_all(self, request, seconds: int) -> Response:
@@ -392,7 +394,8 @@ def _file_result(receipt: Receipt, photos: dict[int, Photo]) -> dict:
     if receipt.outcome == Outcome.REFUSED:
         refused = problem(400, receipt.code, receipt.message, field="images", file=receipt.name)
         return result | {"status": 400, "problem": refused}
-    shown = PhotoSerializer(photos[receipt.photo.pk]).data
+    photo = photos.get(receipt.photo.pk)  # none, where somebody has deleted it meanwhile
+    shown = PhotoSerializer(photo).data if photo else None
     return result | {"status": 201 if receipt.outcome == Outcome.ACCEPTED else 200, "photo": shown}
 
 

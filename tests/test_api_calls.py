@@ -173,6 +173,13 @@ def test_it_answers_pending_when_the_time_is_up(api, classifier):
     assert (response.status_code, response.json()["status"]) == (201, "pending")
 
 
+def test_it_says_404_when_the_photo_is_deleted_while_somebody_waits(api, classifier, monkeypatch):
+    monkeypatch.setattr("shelter.api.time.sleep", lambda seconds: Photo.objects.all().delete())
+    assert api("post", "/photos/?wait=10", {"image": upload()}).status_code == 404
+    batch = api("post", "/photos/?wait=10", {"images": [upload()]})
+    assert (batch.status_code, batch.json()["results"][0]["photo"]) == (207, None)
+
+
 @pytest.mark.parametrize("wait", ["-1", "31", "long"])
 def test_it_waits_no_longer_than_half_a_minute(api, wait):
     response = api("post", f"/photos/?wait={wait}", {"image": upload()})

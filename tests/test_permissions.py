@@ -85,7 +85,7 @@ PAGES = {
 ADMIN_PAGES = ["admin:index"] + [
     f"admin:{model}_changelist"
     for model in (
-        "shelter_photo", "shelter_animal", "shelter_apitoken",
+        "shelter_photo", "shelter_animal", "shelter_apitoken", "shelter_webhook",
         "breeds_breed", "breeds_prediction", "breeds_classifierversion", "breeds_review", "auth_user", "auth_group",
     )
 ]  # fmt: skip
