@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run worker test test-all lint format lock messages bench-train bench-classifier
+.PHONY: help install run worker test test-all lint format lock messages bench-train bench-classifier bench-api
 
 help:  ## show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -70,6 +70,9 @@ bench-train: $(VENV)/.runtime  ## time training against plain Keras: DATASET=…
 
 bench-classifier: $(VENV)/.benchmark  ## time the classifier beside other runtimes and decoders: ARGS="--dataset … --rounds 30"
 	@$(BIN)/python -m benchmarks.classifier $(ARGS)
+
+bench-api: $(VENV)/.benchmark $(VENV)/.development  ## time the API beside LitServe and Flask + model.predict: ARGS="--requests 300"
+	@$(BIN)/python -m benchmarks.api $(ARGS)
 
 $(VENV)/.benchmark: requirements-bench.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt

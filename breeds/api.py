@@ -1,103 +1,83 @@
 """The API's stateless answer: bytes in, decision out, nothing stored."""
 
+import threading
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, Throttled
 from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from breeds import classifier as classifiers
-from breeds import words
-from breeds.models import BreedGroup, Decision
-
-
-class CandidateSerializer(serializers.Serializer):
-    label = serializers.CharField()
-    probability = serializers.FloatField()
-
-
-class ModelSerializer(serializers.Serializer):
-    name = serializers.CharField()
-    version = serializers.CharField()
-
-
-class WordsSerializer(serializers.Serializer):
-    fr = serializers.CharField()
-    en = serializers.CharField()
-
-
-class ReasonSerializer(serializers.Serializer):
-    """One comparison behind a decision: `value` held against `threshold`. `code` is stable; `words` are for people.
-
-    `no_dog`: energy of the logits against the least of a dog. `breed_sure`, `breeds_close`, `breed_not_sure`,
-    `group_sure`, `group_not_sure`: probability of what `names` lists against the least for a breed or group (above 1:
-    never), with the next breed's in `runner_up`. `wild_canid_masked`: probability of the wild canids, never offered.
-    """
-
-    code = serializers.CharField()
-    value = serializers.FloatField()
-    threshold = serializers.FloatField(allow_null=True)
-    names = serializers.ListField(child=serializers.CharField())
-    runner_up = serializers.FloatField(allow_null=True)
-    words = serializers.SerializerMethodField()
-
-    @extend_schema_field(WordsSerializer)
-    def get_words(self, reason: dict) -> dict:
-        return words.in_languages(lambda: words.why([reason])[0])
-
-
-class ThresholdsSerializer(serializers.Serializer):
-    """Least `energy` (nats) of a dog, least probability of a `breed` and of a `group` that is named (above 1: never),
-    least `familiarity` of a photo that a breed is named for, and least `agreement` (nats) of a photo with the others
-    of the same dog. Empty for a version that was registered before Flair kept them."""
-
-    energy = serializers.FloatField(required=False)
-    breed = serializers.FloatField(required=False)
-    group = serializers.FloatField(required=False)
-    agreement = serializers.FloatField(required=False)
-    familiarity = serializers.FloatField(required=False, allow_null=True)
-
-    def to_representation(self, thresholds: dict) -> dict:
-        return {name: thresholds[name] for name in self.fields if name in thresholds}
-
-
-class PredictionAnswerSerializer(serializers.Serializer):
-    """A decision: `label` is empty unless it is `breed`, `group` unless it is `breed` or `group`.
-
-    `reasons`: why, in the order of the comparisons; `thresholds`: what they were held against; `mask`: labels that are
-    never offered, whatever their probability.
-    """
-
-    decision = serializers.ChoiceField(Decision.choices)
-    label = serializers.CharField(allow_blank=True)
-    group = serializers.ChoiceField(BreedGroup.choices, allow_blank=True)
-    probability = serializers.FloatField()
-    candidates = CandidateSerializer(many=True)
-    reasons = ReasonSerializer(many=True)
-    thresholds = ThresholdsSerializer()
-    mask = serializers.ListField(child=serializers.CharField())
-    model = ModelSerializer()
-    milliseconds = serializers.FloatField()
+from breeds.answers import AnswerSerializer
+from breeds.models import Prediction
 
 
 class ImageSerializer(serializers.Serializer):
-    image = serializers.FileField(allow_empty_file=True)
+    image = serializers.FileField(
+        allow_empty_file=True, help_text="one photo: JPEG, PNG, WebP or HEIC, whatever its name"
+    )
 
 
 class BadImage(APIException):
-    """400 with the reason as its code: what was sent is not a photo that can be classified."""
+    """400 with the reason as its code and the file's name: what was sent is not a photo that can be classified."""
 
     status_code = 400
+
+    def __init__(self, detail: str, code: str, file: str):
+        super().__init__(detail, code)
+        self.members = {"field": "image", "file": file}
 
 
 class NoClassifier(APIException):
     status_code = 503
     default_code = "no_classifier"
     default_detail = "Expected an active classifier. Received: none that can be loaded."
+
+
+class Busy(Throttled):
+    """429: this web process has as many photos in hand as it takes. `wait` goes into `Retry-After` (seconds)."""
+
+    default_code = "busy"
+    default_detail = "Expected a free place to classify the photo at once."
+
+
+class Places:
+    """How many photos one web process has in hand at most, so that threads are left for everybody else.
+
+    `working` are classified at once; up to `settings.PREDICT_PLACES` are let in at all, and wait their turn.
+    """
+
+    def __init__(self, working: int):
+        self._working = threading.BoundedSemaphore(working)
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    @contextmanager
+    def one(self):
+        """A place of one's own for as long as the block runs. Raises `Busy` where there is none."""
+        with self._lock:
+            if self._inside >= settings.PREDICT_PLACES:
+                raise Busy(wait=1)
+            self._inside += 1
+        try:
+            if not self._working.acquire(timeout=settings.PREDICT_WAIT_SECONDS):
+                raise Busy(wait=1)
+            try:
+                yield
+            finally:
+                self._working.release()
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+
+places = Places(settings.PREDICT_AT_ONCE)
 
 
 class PredictView(APIView):
@@ -107,35 +87,46 @@ class PredictView(APIView):
     @extend_schema(
         operation_id="predict",
         request={"multipart/form-data": ImageSerializer},
-        responses={200: PredictionAnswerSerializer, 400: OpenApiResponse(description="not a photo")},
+        responses={200: AnswerSerializer},
+        tags=["predict"],
     )
     def post(self, request):
-        """Classify one photo and store nothing."""
+        """Classify one photo and store nothing.
+
+        Answered by this web process itself. 429 with `Retry-After` while it has all hands full; 503 while no classifier
+        can be loaded.
+        """
+        asked_at = timezone.now()
         form = ImageSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         file = form.validated_data["image"]
         if file.size > settings.MAX_PHOTO_BYTES:
             limit = settings.MAX_PHOTO_BYTES // 1_000_000
-            detail = f"Expected at most {limit} MB. Received: {file.size / 1e6:.1f} MB."
-            raise BadImage(detail, code="too_large")
+            detail = f"{file.name}: Expected at most {limit} MB. Received: {file.size / 1e6:.1f} MB."
+            raise BadImage(detail, "too_large", file.name)
         try:
-            classifier, version = classifiers.active_classifier()
-            found = classifier.classify(file.read())
+            with places.one():
+                classifier, version = classifiers.active_classifier()
+                found = classifier.classify(file.read(), keeps_look=False)
         except classifiers.UnreadableImage as error:
-            raise BadImage(f"{file.name}: {error}", code=error.reason) from error
+            raise BadImage(f"{file.name}: {error}", error.reason, file.name) from error
         except classifiers.BadCheckpoint as error:
             raise NoClassifier from error
-        return Response(
-            {
-                "decision": found.decision,
-                "label": found.label,
-                "group": found.group,
-                "probability": found.probability,
-                "candidates": [{"label": c.label, "probability": c.probability} for c in found.candidates],
-                "reasons": ReasonSerializer([asdict(reason) for reason in found.reasons], many=True).data,
-                "thresholds": version.thresholds,
-                "mask": version.mask,
-                "model": {"name": version.name, "version": version.version},
-                "milliseconds": round(found.milliseconds, 1),
-            }
-        )
+        return Response(AnswerSerializer(unsaved(found, version, asked_at)).data)
+
+
+def unsaved(found, version, asked_at) -> Prediction:
+    """A classification as the row that it would be."""
+    return Prediction(
+        version=version,
+        status=Prediction.Status.DONE,
+        created_at=asked_at,
+        finished_at=timezone.now(),
+        decision=found.decision,
+        label=found.label,
+        group=found.group,
+        probability=found.probability,
+        candidates=[asdict(candidate) for candidate in found.candidates],
+        reasons=[asdict(reason) for reason in found.reasons],
+        milliseconds=found.milliseconds,
+    )

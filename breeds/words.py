@@ -100,6 +100,14 @@ def name_of(label: str) -> str:
     return entry.name_fr if (get_language() or "fr").startswith("fr") else entry.name_en
 
 
+def looks_like(decision: str, label: str, group: str, probability: float | None) -> str:
+    """`sentence` of an answer as rows hold it, without a query."""
+    entry = read_catalogue().get(label)
+    names = (entry.name_fr, entry.name_en) if entry else (label.replace("_", " "),) * 2
+    breed = Breed(slug=label, name_fr=names[0], name_en=names[1]) if label else None
+    return sentence(decision, breed, group, probability)
+
+
 def why(reasons: list[dict]) -> list[str]:
     """A sentence or two for each reason of `ml.decision.Reason`, as stored in a prediction."""
     return [_because(reason) for reason in reasons]

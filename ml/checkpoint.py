@@ -41,6 +41,11 @@ class Checkpoint:
     def model_path(self) -> Path:
         return self.folder / "model.tflite.xz"
 
+    @property
+    def preprocessing(self) -> str:
+        """Name of the whole way from bytes to pixels (`ml.preprocessing.preprocessing_id`)."""
+        return preprocessing_id(self.steps)
+
 
 def checkpoint_in(folder: Path) -> Path:
     """That of the run in `folder`, or else `folder` itself."""

@@ -155,8 +155,8 @@ class Classifier:
         energy, familiarity = self.energy(logits, embedding), self.familiarity(embedding)
         return decide(probs, energy, checkpoint.labels, checkpoint.thresholds, top_k, familiarity)
 
-    def classify(self, image_bytes: bytes, top_k: int = 5) -> Classification:
-        """Raises `UnreadableImage`."""
+    def classify(self, image_bytes: bytes, top_k: int = 5, *, keeps_look: bool = True) -> Classification:
+        """Without `keeps_look`, no `preview` (empty) and no `dhash` (0) are made. Raises `UnreadableImage`."""
         start = time.perf_counter()
         image = decode_image(image_bytes, 2 * self.checkpoint.image_size)
         square = to_square_image(image, self.checkpoint.image_size)
@@ -172,8 +172,8 @@ class Classifier:
             candidates=found.candidates,
             version=self.checkpoint.version,
             milliseconds=milliseconds,
-            preview=render_preview(image),
-            dhash=difference_hash(image),
+            preview=render_preview(image) if keeps_look else b"",
+            dhash=difference_hash(image) if keeps_look else 0,
             reasons=found.reasons,
             energy=self.energy(logits, outputs["embedding"]),
             familiarity=self.familiarity(outputs["embedding"]),

@@ -14,6 +14,7 @@ from shelter.animals import Animal
 from shelter.exports import csv_of
 from shelter.imports import Import
 from shelter.models import ApiToken, Photo
+from shelter.webhooks import Webhook
 
 admin.site.site_header = admin.site.site_title = "Flair"
 
@@ -216,3 +217,14 @@ class ApiTokenAdmin(AuditedAdmin):
 
     def has_add_permission(self, request):
         return False  # a key is shown once, by `create_token`
+
+
+@admin.register(Webhook)
+class WebhookAdmin(admin.ModelAdmin):
+    """What goes out of the house, and to whom; an administrator may end it."""
+
+    list_display = ["url", "user", "created_at", "failures", "last_success_at", "last_error"]
+    readonly_fields = ["user", "token", "url", "events", "created_at", *list_display[3:], "paused_until"]
+
+    def has_add_permission(self, request):
+        return False

@@ -56,6 +56,18 @@ def clean_microchip(text: str) -> str:
     return digits
 
 
+def date_errors(born: date | None, arrived: date | None, born_about: bool) -> dict[str, str]:
+    """What cannot be of the dates of a record: field -> sentence."""
+    today = timezone.localdate()
+    days = (("born_on", born), ("arrived_on", arrived))
+    errors = {name: gettext("This date is in the future.") for name, day in days if day and day > today}
+    if born and arrived and born > arrived and not born_about:
+        errors.setdefault(
+            "arrived_on", gettext("This is before the dog was born. If the birth is a guess, tick its box.")
+        )
+    return errors
+
+
 class AnimalQuerySet(models.QuerySet):
     def search(self, text: str) -> "AnimalQuerySet":
         """By name, accents and case ignored, each word anywhere in it; or by the beginning of the microchip."""
@@ -120,6 +132,7 @@ class Animal(models.Model):
         "shelter.Photo", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("main photo")
     )
     created_at = models.DateTimeField(_("created"), default=timezone.now)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True, db_index=True)
 
     objects = AnimalQuerySet.as_manager()
 
@@ -193,7 +206,8 @@ class Animal(models.Model):
     def choose_main(self, photo_id: int) -> bool:
         """Let one of its own photos stand for it; False where the photo is not one of them (any more)."""
         own = self.photos.filter(pk=photo_id)
-        return bool(type(self).objects.filter(Exists(own), pk=self.pk).update(main_photo=photo_id))
+        rows = type(self).objects.filter(Exists(own), pk=self.pk)
+        return bool(rows.update(main_photo=photo_id, updated_at=timezone.now()))
 
     def order_photos(self, photo_ids: list[int]) -> None:
         """Show these photos in this order; those that are not named come after them. One update.

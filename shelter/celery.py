@@ -33,7 +33,7 @@ class SweepClock(bootsteps.StartStopStep):
             self.timer_entry.cancel()
 
     def tick(self):
-        for task in ("breeds.tasks.sweep", "shelter.tasks.sweep_imports"):
+        for task in ("breeds.tasks.sweep", "shelter.tasks.sweep_imports", "shelter.tasks.sweep_webhooks"):
             app.send_task(task, expires=settings.SWEEP_SECONDS)
 
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
-from shelter.animals import Animal, clean_microchip
+from shelter.animals import Animal, clean_microchip, date_errors
 from shelter.models import ApiToken, Photo
 from shelter.refusals import refusal
 
@@ -210,10 +210,7 @@ class AnimalForm(forms.ModelForm):
 
     def clean(self):
         values = super().clean()
-        born, arrived, today = values.get("born_on"), values.get("arrived_on"), timezone.localdate()
-        for name, day in (("born_on", born), ("arrived_on", arrived)):
-            if day and day > today:
-                self.add_error(name, _("This date is in the future."))
-        if born and arrived and born > arrived and not values.get("born_about"):
-            self.add_error("arrived_on", _("This is before the dog was born. If the birth is a guess, tick its box."))
+        errors = date_errors(values.get("born_on"), values.get("arrived_on"), values.get("born_about"))
+        for name, sentence in errors.items():
+            self.add_error(name, sentence)
         return values

@@ -99,6 +99,7 @@ class ImportQuerySet(models.QuerySet):
                 lease=lease,
                 leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS),
                 started_at=batch.started_at or now,
+                changed_at=now,
                 error_code="",
             ):
                 if batch.status == Import.Status.RUNNING:
@@ -201,6 +202,11 @@ class Import(models.Model):
             self.status = self.Status.WAITING
         return True
 
+    def take_whole(self, file) -> None:
+        """The server cuts into pieces what came in one; the file itself is on disk, never whole in memory."""
+        for number in range(self.part_count):
+            self.take_part(number, ContentFile(file.read(PART_BYTES)))
+
     def _drop_parts(self) -> None:
         for number in range(self.received):
             default_storage.delete(self._part_path(number))
@@ -221,20 +227,23 @@ class Import(models.Model):
 
     def give_back(self, code: str = "") -> None:
         """Another may go on at once; where `code` says that something is in the way, somebody tries again later."""
-        rest = timezone.now() + timedelta(seconds=settings.CLAIM_LEASE_SECONDS) if code else None
-        self._mine().update(status=self.Status.WAITING, lease=None, leased_until=rest, error_code=code)
+        now = timezone.now()
+        rest = now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS) if code else None
+        self._mine().update(status=self.Status.WAITING, lease=None, leased_until=rest, error_code=code, changed_at=now)
 
     def fail(self, code: str) -> None:
+        now = timezone.now()
         type(self).objects.filter(pk=self.pk).exclude(status=self.Status.DONE).update(
-            status=self.Status.FAILED, error_code=code, finished_at=timezone.now(), lease=None, leased_until=None
+            status=self.Status.FAILED, error_code=code, finished_at=now, changed_at=now, lease=None, leased_until=None
         )
         self._drop_parts()
 
     def finish(self) -> None:
         """Every file is settled: the pieces go, then the work is over. Who dies in between is followed by another."""
         self._drop_parts()
+        now = timezone.now()
         self._mine().update(
-            status=self.Status.DONE, finished_at=timezone.now(), lease=None, leased_until=None, error_code=""
+            status=self.Status.DONE, finished_at=now, changed_at=now, lease=None, leased_until=None, error_code=""
         )
 
     def count_lost_attempt(self) -> None:

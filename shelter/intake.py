@@ -5,7 +5,6 @@ import uuid
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.files.base import ContentFile
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -82,7 +81,8 @@ def import_list(request):
             request.user, form.cleaned_data["name"], form.cleaned_data["size"], form.cleaned_data["stamp"]
         )
         if file := form.cleaned_data["archive"]:
-            _take_whole(batch, file)
+            batch.take_whole(file)
+            hint_imports()
             return redirect(batch)
         return JsonResponse(_state(batch))
     if request.method == "POST" and request.htmx:
@@ -91,13 +91,6 @@ def import_list(request):
     Import.objects.count_files(page.object_list)
     context = UploadForm.limits() | {"page_obj": page, "form": form, "key": uuid.uuid4()}
     return render(request, "shelter/import_list.html", context, status=400 if form.errors else 200)
-
-
-def _take_whole(batch: Import, file) -> None:
-    """The server cuts into pieces what came in one; the file itself is on disk, never whole in memory."""
-    for number in range(batch.part_count):
-        batch.take_part(number, ContentFile(file.read(imports.PART_BYTES)))
-    hint_imports()
 
 
 def _state(batch: Import) -> dict:

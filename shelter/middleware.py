@@ -1,8 +1,9 @@
 """Refuse a request that is too large before a byte of it is parsed."""
 
 from django.conf import settings
-from django.http import JsonResponse
 from django.shortcuts import render
+
+from shelter.problems import problem_response
 
 
 def limit_request_size(get_response):
@@ -13,7 +14,7 @@ def limit_request_size(get_response):
         limit = settings.MAX_REQUEST_BYTES // 1_000_000
         if request.path.startswith("/api/"):
             detail = f"Expected a request of at most {limit} MB. Received: {int(length) / 1e6:.0f} MB."
-            return JsonResponse({"code": "request_too_large", "detail": detail}, status=413)
+            return problem_response(413, "request_too_large", detail)
         return render(request, "413.html", {"limit": limit}, status=413)
 
     return middleware

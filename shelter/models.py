@@ -21,12 +21,14 @@ from breeds import words
 from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
+from shelter import idempotency  # noqa: F401  its model is of this app, too
 from shelter.animals import Animal
 from shelter.answers import Answer, answers_of
 from shelter.fingerprints import Fingerprint
 from shelter.imports import Import
 from shelter.receipts import ImportItem
 from shelter.saved_searches import SavedSearch
+from shelter.webhooks import Delivery, Event
 
 __all__ = ["Animal", "ApiToken", "Fingerprint", "Import", "ImportItem", "Photo", "PhotoQuerySet", "SavedSearch"]
 
@@ -236,10 +238,12 @@ class Photo(models.Model):
         now = timezone.now()
         rows = type(self).objects.filter(pk=self.pk)
         if prediction.status == Prediction.Status.FAILED:
-            rows.filter(status=self.Status.PENDING).update(status=self.Status.FAILED, updated_at=now)
+            if rows.filter(status=self.Status.PENDING).update(status=self.Status.FAILED, updated_at=now):
+                Delivery.objects.announce(Event.PREDICTION_FAILED, self.pk)
             return
         self._index_answer(prediction)
         rows.update(status=self.Status.DONE, updated_at=now)
+        Delivery.objects.announce(Event.PREDICTION_DONE, self.pk)
 
     def _index_answer(self, prediction: Prediction) -> None:
         type(self).objects.filter(pk=self.pk).exclude(source=self.Source.HUMAN).update(
@@ -257,6 +261,7 @@ class Photo(models.Model):
         type(self).objects.filter(pk=self.pk).update(**{name: getattr(self, name) for name in self.INDEX})
         if review is None and (answer := self.newest_answer):
             self._index_answer(answer)
+        Delivery.objects.announce(Event.REVIEW_CHANGED, self.pk)
 
     def follow(self, review: Review | None) -> None:
         """What the index says while this review counts, in this object alone: whoever calls it writes `INDEX`."""

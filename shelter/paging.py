@@ -29,7 +29,7 @@ def page_of(rows: QuerySet, order: tuple[str, str], size: int, *, after: str = "
     """
     descending = order[0].startswith("-")
     names = [name.removeprefix("-") for name in order]
-    after_key, before_key = _key(rows.model, names, after), _key(rows.model, names, before)
+    after_key, before_key = key_of(rows.model, names, after), key_of(rows.model, names, before)
     backwards = bool(before_key) and not after_key
     if key := after_key or before_key:
         rows = rows.filter(_beyond(names, key, smaller=descending != backwards))
@@ -59,7 +59,7 @@ def _cursor(row, names: list[str]) -> str:
     return json.dumps([getattr(row, name) for name in names], ensure_ascii=False, default=str)
 
 
-def _key(model, names: list[str], cursor: str) -> list | None:
+def key_of(model, names: list[str], cursor: str) -> list | None:
     """The values in a cursor as the columns hold them; None for what is none of ours."""
     try:
         values = json.loads(cursor)

@@ -167,11 +167,17 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
+if REDIS_URL:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
 # A worker that dies holds its photos for this long; it must be more than the task's time limit.
 CLAIM_LEASE_SECONDS = 30
 CLAIM_BATCH = 4
 MAX_ATTEMPTS = 3
 LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of each process that searches
+WEBHOOK_SLICE_SECONDS = 4  # the same for messages to webhooks
+# True lets webhooks reach addresses of one's own network, and plain http.
+WEBHOOK_PRIVATE_ADDRESSES = env.bool("FLAIR_WEBHOOK_PRIVATE_ADDRESSES", default=False)
 IMPORT_SLICE_SECONDS = 4  # for so long one worker process is busy with an import before it looks at photos again
 SWEEP_SECONDS = env.int("FLAIR_SWEEP_SECONDS", default=10)
 
@@ -232,14 +238,51 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "EXCEPTION_HANDLER": "shelter.api.json_error",
+    "DEFAULT_THROTTLE_CLASSES": ["shelter.authentication.ScopeThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["shelter.problems.BoundedJSONParser"],
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS says nothing that the schema does not say better
+    "EXCEPTION_HANDLER": "shelter.problems.problem_of",
 }
+API_RATES = {  # calls a minute of each token, by scope
+    "read": env.int("FLAIR_API_RATE_READ", default=1200),
+    "upload": env.int("FLAIR_API_RATE_UPLOAD", default=600),
+    "review": env.int("FLAIR_API_RATE_REVIEW", default=300),
+}
+# In each web process, of its 8 threads: photos that `predict/` has in hand, those of them that are classified at once,
+# seconds that one waits for its turn, and requests that wait for an answer of the queue (`?wait=`).
+PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=6)
+PREDICT_AT_ONCE = env.int("FLAIR_PREDICT_AT_ONCE", default=os.cpu_count() or 1)
+PREDICT_WAIT_SECONDS = 10
+WAIT_PLACES = env.int("FLAIR_WAIT_PLACES", default=3)
+API_BATCH_FILES = 100
 SPECTACULAR_SETTINGS = {
     "TITLE": "Flair",
-    "DESCRIPTION": "Dog photos of a shelter, indexed by breed.",
+    "DESCRIPTION": (
+        "Dog photos of a shelter, indexed by breed. `docs/api.md` of the sources is the way in, in ten minutes.\n\n"
+        "Errors are problem details (RFC 9457) with a stable `code`. Lists come in pages: follow `next`. Photos are "
+        "known by their content, and other calls take an `Idempotency-Key`, so that every call may be repeated. "
+        "Fields may be added to any answer: ignore those that you do not know."
+    ),
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "DecisionEnum": "breeds.models.Decision",
+        "BreedGroupEnum": "breeds.models.BreedGroup",
+        "PhotoStatusEnum": "shelter.models.Photo.Status",
+        "PredictionStatusEnum": "breeds.models.Prediction.Status",
+        "AnimalStatusEnum": "shelter.animals.Animal.Status",
+        "ImportStatusEnum": "shelter.imports.Import.Status",
+        "ImportKindEnum": "shelter.imports.Import.Kind",
+        "WebhookEventEnum": "shelter.webhooks.Event",
+        "FileOutcomeEnum": "shelter.imports.ImportItem.Outcome",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "shelter.schema.with_problems",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

@@ -1,6 +1,9 @@
-"""What the worker does for imports. As with photos, the rows say what there is to do."""
+"""What the worker does for imports and webhooks. As with photos, the rows say what there is to do."""
 
+import http.client
+import json
 import logging
+import time
 from datetime import timedelta
 
 from celery import shared_task
@@ -10,8 +13,11 @@ from django.utils import timezone
 from breeds import tasks as breeds_tasks
 from breeds.models import Prediction
 from shelter.archives import BadArchive
+from shelter.idempotency import KeptAnswer
 from shelter.imports import Import
+from shelter.posting import ForbiddenAddress, post
 from shelter.uploads import upload_photo
+from shelter.webhooks import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +57,9 @@ def work_slice(batch: Import) -> bool:
 
 @shared_task
 def sweep_imports() -> int:
-    """Send the hint again that a broker may have lost, and clear what never arrived whole."""
+    """Send the hint again that a broker may have lost, and clear what is of no use any more."""
+    KeptAnswer.objects.remove_old()
+    Delivery.objects.remove_old()
     if Import.objects.awaits_work():
         hint_imports()
     return Import.objects.remove_abandoned()
@@ -61,5 +69,55 @@ def hint_imports() -> None:
     """Tell the workers that an import is waiting. A broker that is down costs a delay, never a file."""
     try:
         run_imports.delay()
+    except Exception as error:
+        logger.warning("The broker took no hint; the sweeper will send it again: %s", error)
+
+
+@shared_task(time_limit=50)
+def send_webhooks() -> int:
+    """Send for a few seconds what is due; pass the hint on while there is more. Returns how many were tried."""
+    until, tried = time.monotonic() + settings.WEBHOOK_SLICE_SECONDS, 0
+    while time.monotonic() < until and (delivery := Delivery.objects.claim()):
+        deliver(delivery)
+        tried += 1
+    if tried and Delivery.objects.due(timezone.now()).exists():
+        hint_webhooks()
+    return tried
+
+
+def deliver(delivery: Delivery) -> None:
+    """One attempt. Whatever the other side does, it ends within seconds and is kept in the row."""
+    from shelter.webhook_api import message_of  # which imports, by way of the views, what is above
+
+    hook, message_id, timestamp = delivery.webhook, str(delivery.uuid), int(time.time())
+    body = json.dumps(message_of(delivery), ensure_ascii=False).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": hook.signature(message_id, timestamp, body),
+    }
+    try:
+        status, error = post(hook.url, body, headers), ""
+    except (ForbiddenAddress, OSError, http.client.HTTPException, ValueError) as problem:
+        status, error = None, f"{type(problem).__name__}: {problem}"
+    if status is not None and not 200 <= status < 300:
+        error = f"Expected a status 2xx. Received: {status}."
+    delivery.settle(status, error)
+
+
+@shared_task
+def sweep_webhooks() -> bool:
+    """Send the hint again that a broker may have lost, for messages of now and for those to be tried again."""
+    is_due = Delivery.objects.due(timezone.now()).exists()
+    if is_due:
+        hint_webhooks()
+    return is_due
+
+
+def hint_webhooks() -> None:
+    """Tell the workers that a message is due. A broker that is down costs a delay, never a message."""
+    try:
+        send_webhooks.delay()
     except Exception as error:
         logger.warning("The broker took no hint; the sweeper will send it again: %s", error)

@@ -17,10 +17,20 @@ from shelter import (
     search_pages,
     views,
 )
+from shelter.animal_api import AnimalViewSet
 from shelter.api import PhotoViewSet
+from shelter.catalogue_api import BreedViewSet, VersionViewSet
+from shelter.import_api import ImportViewSet
+from shelter.schema import TokenScheme  # noqa: F401  the description of the API finds it once it is imported
+from shelter.webhook_api import WebhookViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("photos", PhotoViewSet)
+router.register("animals", AnimalViewSet)
+router.register("breeds", BreedViewSet)
+router.register("models", VersionViewSet, basename="model")
+router.register("imports", ImportViewSet)
+router.register("webhooks", WebhookViewSet, basename="webhook")
 
 urlpatterns = [
     path("", intake.upload, name="upload"),

@@ -14,6 +14,7 @@ from breeds import words
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Review, ReviewRefused
 from shelter.answers import answers_of
 from shelter.models import Photo
+from shelter.problems import problem_response
 from shelter.reviews import ReviewForm, breed_names
 
 PHOTO_WITH_NAMES = Photo.objects.with_twin().select_related("breed", "second_breed", "animal", "uploaded_by")
@@ -162,12 +163,12 @@ def breed_list(request):
 def not_found(request, exception=None):
     """404 as JSON for scripts, as a page for people."""
     if request.path.startswith("/api/"):
-        return JsonResponse({"code": "not_found", "detail": "Expected a known address."}, status=404)
+        return problem_response(404, "not_found", "Expected a known address.")
     return render(request, "404.html", status=404)
 
 
 def server_error(request):
     if request.path.startswith("/api/"):
-        return JsonResponse({"code": "server_error", "detail": "Something broke here; try again."}, status=500)
+        return problem_response(500, "server_error", "Something broke here; try again.")
     response = render(request, "500.html", status=500)
     return HttpResponse(response.content, status=500)

@@ -54,12 +54,18 @@ def classifier(db, breeds, monkeypatch):
 
 @pytest.fixture
 def api(client, anne):
-    """Call the API with a token of Anne's: `api("post", "/photos/", {"image": …}, scopes=["upload"])`."""
+    """Call the API with a token of Anne's: `api("post", "/photos/", {"image": …}, scopes=["upload"])`.
 
-    def call(method: str, path: str, data=None, scopes=("read", "upload"), key=None):
-        key = key or ApiToken.issue(anne, scopes)[1]
-        return getattr(client, method)(f"/api/v1{path}", data, headers={"Authorization": f"Token {key}"})
+    `json` instead of `data` is sent as JSON; `headers` come on top. `api.key(scopes)` makes a token.
+    """
 
+    def call(method: str, path: str, data=None, scopes=("read", "upload"), key=None, json=None, headers=None):
+        headers = {"Authorization": f"Token {key or call.key(scopes)}", **(headers or {})}
+        options = {"content_type": "application/json"} if json is not None else {}
+        body = data if json is None else json
+        return getattr(client, method)(f"/api/v1{path}", body, headers=headers, **options)
+
+    call.key = lambda scopes: ApiToken.issue(anne, scopes)[1]
     return call
 
 

@@ -75,7 +75,7 @@ class FakeClassifier:
         self.errors: dict[bytes, Exception] = {}
         self.seen: list[bytes] = []
 
-    def classify(self, image_bytes: bytes, top_k: int = 5) -> Classification:
+    def classify(self, image_bytes: bytes, top_k: int = 5, *, keeps_look: bool = True) -> Classification:
         self.seen.append(image_bytes)
         if image_bytes in self.errors:
             raise self.errors[image_bytes]
@@ -87,6 +87,7 @@ class FakeClassifier:
             version=self.answer.version,
             name="fake",
             folder=SimpleNamespace(resolve=lambda: "nowhere"),
+            preprocessing="fake-way-in-1",
             backbone="none",
             image_size=224,
             labels=[

@@ -99,7 +99,7 @@ def test_it_predicts_without_storing_anything(api, classifier, stored_files):
     assert (answer["decision"], answer["label"], answer["model"]) == (
         "breed",
         "beagle",
-        {"name": "fake", "version": "fake-1"},
+        {"name": "fake", "version": "fake-1", "preprocessing": "fake-way-in-1"},
     )
     assert (Photo.objects.count(), stored_files()) == (0, set())
 

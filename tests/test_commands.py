@@ -25,6 +25,12 @@ def test_it_prints_a_new_token_as_the_last_line(anne):
     assert (token.expires_at - token.created_at).days in (89, 90)
 
 
+@pytest.mark.parametrize("expires", ["0d", "-1d", "soon", "99999999999d", "²d"])
+def test_it_makes_no_token_for_a_span_that_is_none(anne, expires):
+    with pytest.raises(CommandError, match="Expected 1d to 3650d"):
+        run("create_token", "anne", "--scope", "read", f"--expires={expires}")
+
+
 @pytest.mark.parametrize("user", ["nobody", "closed"])
 def test_it_makes_no_token_for_who_cannot_log_in(db, user):
     User.objects.create_user("closed", is_active=False)

@@ -92,6 +92,11 @@ def test_it_shows_what_it_saw(bundled):
         assert (preview.format, preview.size) == ("JPEG", (600, 400))
 
 
+def test_it_answers_the_same_without_a_preview_that_nobody_keeps(bundled, photos):
+    kept, found = bundled.classify(photos[0]), bundled.classify(photos[0], keeps_look=False)
+    assert (found.candidates, found.reasons, found.preview, found.dhash) == (kept.candidates, kept.reasons, b"", 0)
+
+
 @pytest.mark.parametrize("image_bytes", [b"", b"no photo", encode(plain_picture("red"))[:-9]])
 def test_it_raises_its_own_error_for_what_is_no_photo(bundled, image_bytes):
     with pytest.raises(UnreadableImage):

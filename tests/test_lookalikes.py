@@ -213,7 +213,8 @@ def test_it_answers_with_the_similar_photos(api, answered):
 
     assert [(row["photo"]["id"], row["photo"]["breed"]) for row in answer["results"]] == [(reddish.pk, "beagle")]
     assert answer["results"][0]["similarity"] == pytest.approx(0.99, abs=0.001)
-    assert (answer["searched"], answer["model"]) == (3, {"name": "fake", "version": "fake-1"})
+    model = {"name": "fake", "version": "fake-1", "preprocessing": "fake-way-in-1"}
+    assert (answer["searched"], answer["model"]) == (3, model)
     assert len(api("get", f"/photos/{green.pk}/similar/").json()["results"]) == 2
 
 

@@ -47,6 +47,22 @@ PAGES = {
     "photo-list": (401, 200, 200),
     "photo-detail": (401, 200, 200),
     "photo-similar": (401, 409, 409),  # it has no answer yet
+    "photo-predictions": (401, 200, 200),
+    "photo-export": (401, 400, 400),  # which kind?
+    "animal-list": (401, 200, 200),
+    "animal-detail": (401, 200, 200),
+    "breed-list": (401, 200, 200),
+    "breed-detail": (401, 200, 200),
+    "breed-groups": (401, 200, 200),
+    "model-list": (401, 200, 200),
+    "model-detail": (401, 404, 404),
+    "import-list": (401, 200, 200),
+    "import-detail": (401, 200, 200),
+    "import-items": (401, 200, 200),
+    "import-part": (401, 405, 405),
+    "webhook-list": (401, 200, 200),
+    "webhook-detail": (401, 404, 404),
+    "webhook-deliveries": (401, 404, 404),
     # these take POST alone
     "photo_review": (302, 405, 405),
     "review_withdraw": (302, 405, 405),
@@ -81,7 +97,7 @@ PAGES = {
 ADMIN_PAGES = ["admin:index"] + [
     f"admin:{model}_changelist"
     for model in (
-        "shelter_photo", "shelter_animal", "shelter_apitoken", "shelter_import", "admin_logentry",
+        "shelter_photo", "shelter_animal", "shelter_apitoken", "shelter_import", "admin_logentry", "shelter_webhook",
         "breeds_breed", "breeds_prediction", "breeds_classifierversion", "breeds_review", "auth_user", "auth_group",
     )
 ]  # fmt: skip
@@ -101,15 +117,18 @@ def address(name: str, photo) -> str:
         ClassifierVersion.objects.get_or_create(pk=photo.pk, defaults={"image_size": 1})
     if name == "photo_file":
         return reverse(name, args=[photo.pk, "original"])
-    if name.startswith("import") and name != "import_list":
+    if name.startswith("import") and name not in {"import_list", "import-list"}:
         batch = photo.receipts.get().batch
-        return reverse(name, args=[batch.pk, 0] if name == "import_part" else [batch.pk])
-    if name in {"animal", "animal_edit", "animal_photo"}:
+        return reverse(name, args=[batch.pk, 0] if name in {"import_part", "import-part"} else [batch.pk])
+    if name in {"animal", "animal_edit", "animal_photo", "animal-detail"}:
         return reverse(name, args=[photo.animal.pk])
+    if name in {"breed-detail", "model-detail"}:
+        return reverse(name, args=["beagle"])
     if name == "password_reset_confirm":
         return reverse(name, args=["MQ", "set-password"])
     of_one = name in {
         "photo", "photo_lookalikes", "photo_review", "photo-detail", "photo-similar", "photo-reviews",
+        "photo-predictions", "webhook-detail", "webhook-deliveries",
         "review_later", "review_lookalikes", "review_withdraw", "delete_search", "revoke_token", "model",
         "model_trial_progress", "model_activate", "model_try",
     }  # fmt: skip

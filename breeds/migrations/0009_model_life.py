@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0008_review_turns'),
+        ("breeds", "0008_review_turns"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

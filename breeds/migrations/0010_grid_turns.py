@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0009_model_life'),
+        ("breeds", "0009_model_life"),
     ]
 
     operations = [

@@ -153,6 +153,9 @@ class Prediction(models.Model):
     probs = models.BinaryField(_("probabilities"), null=True)
     embedding = models.BinaryField(_("embedding"), null=True)
 
+    # The review that stands for its photo, where whoever shows the answer has looked it up.
+    reviewed: models.Model | None = None
+
     objects = PredictionQuerySet.as_manager()
 
     class Meta:

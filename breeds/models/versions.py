@@ -1,7 +1,9 @@
 """Versions of the classifier, which of them answers, and what one would say that does not answer yet."""
 
+import json
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import models, transaction
@@ -42,6 +44,7 @@ class ClassifierVersionQuerySet(models.QuerySet):
             defaults={
                 "name": checkpoint.name,
                 "folder": str(checkpoint.folder.resolve()),
+                "preprocessing": checkpoint.preprocessing,
                 "backbone": checkpoint.backbone,
                 "image_size": checkpoint.image_size,
                 "labels": [label.slug for label in checkpoint.labels],
@@ -65,6 +68,7 @@ class ClassifierVersion(models.Model):
     version = models.CharField(_("version"), max_length=64, unique=True)
     name = models.CharField(_("name"), max_length=100)
     folder = models.CharField(_("folder"), max_length=500)
+    preprocessing = models.CharField(_("preprocessing"), max_length=200, blank=True)
     backbone = models.CharField(_("backbone"), max_length=100)
     image_size = models.PositiveIntegerField(_("image size (pixels)"))
     labels = models.JSONField(_("labels"), default=list)
@@ -91,6 +95,14 @@ class ClassifierVersion(models.Model):
 
     def __str__(self):
         return f"{self.name} {self.version}"
+
+    def metrics(self, split: str) -> dict | None:
+        """What its training measured on `val` or `test`; None where its folder is not on this machine, or damaged."""
+        try:
+            measured = json.loads((Path(self.folder) / f"metrics-{split}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return measured if isinstance(measured, dict) else None
 
     def activate(self, by=None) -> None:
         """Let this version answer from the next batch on; `by` is None where a command was asked to."""

@@ -1,3 +1,4 @@
+from argparse import ArgumentTypeError
 from datetime import timedelta
 
 from django.contrib.auth import get_user_model
@@ -26,4 +27,7 @@ class Command(BaseCommand):
 
 
 def days(text: str) -> timedelta:
-    return timedelta(days=int(text.removesuffix("d")))
+    number = text.removesuffix("d")
+    if not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= 3650):
+        raise ArgumentTypeError(f"Expected 1d to 3650d. Received: {text}.")
+    return timedelta(days=int(number))

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('shelter', '0009_saved_searches_and_facets'),
+        ("shelter", "0010_admins_read_the_log"),
     ]
 
     operations = [

@@ -1,0 +1,176 @@
+"""The answer object, field by field, and errors as problem details."""
+
+import threading
+
+import pytest
+
+from breeds import api as breeds_api
+from breeds.models import Breed, ClassifierVersion, Review
+from breeds.tasks import classify_photos
+from shelter.models import Photo
+from tests.ml_support import run_fresh
+from tests.support import jpeg, upload
+
+FIELDS = [
+    "format", "reviewed", "decision", "label", "group", "probability", "candidates", "words", "reasons", "thresholds",
+    "mask", "model", "timings", "milliseconds",
+]  # fmt: skip
+
+
+@pytest.fixture
+def answered(api, classifier):
+    """A photo that the classifier has answered, as the API shows it."""
+    photo = api("post", "/photos/", {"image": upload()}).json()
+    classify_photos()
+    return api("get", f"/photos/{photo['id']}/").json()
+
+
+def test_it_answers_with_every_field_of_the_format_in_its_order(api, classifier, answered):
+    answer = api("post", "/predict/", {"image": upload()}, scopes=["read"]).json()
+    assert list(answer) == FIELDS
+    assert [name for name in answered["prediction"] if name in FIELDS] == FIELDS
+    assert (answer["format"], answered["prediction"]["format"]) == (1, 1)
+
+
+def test_it_says_the_same_of_a_photo_that_is_stored_and_of_one_that_is_not(api, classifier, answered):
+    answer = api("post", "/predict/", {"image": upload()}, scopes=["read"]).json()
+    stored = answered["prediction"]
+    same = [name for name in FIELDS if name != "timings"]
+    assert {name: stored[name] for name in same} == {name: answer[name] for name in same}
+
+
+def test_it_says_the_answer_in_both_languages(answered):
+    assert answered["prediction"]["words"] == {
+        "fr": "Ressemble à un beagle (90,0\u00a0%)",
+        "en": "Looks like a beagle (90.0%)",
+    }
+
+
+def test_it_says_how_long_the_photo_waited_and_was_looked_at(answered):
+    timings = answered["prediction"]["timings"]
+    assert timings["classifying_ms"] == answered["prediction"]["milliseconds"] == 7.0
+    assert timings["total_ms"] == pytest.approx(timings["waiting_ms"] + 7.0, abs=0.11)
+
+
+def test_it_has_neither_words_nor_timings_before_the_answer(api, classifier):
+    prediction = api("post", "/photos/", {"image": upload()}).json()["prediction"]
+    assert (prediction["words"], prediction["timings"], prediction["model"], prediction["reviewed"]) == (None,) * 4
+
+
+def test_it_puts_what_a_person_decided_before_what_the_classifier_says(api, anne, answered):
+    photo = Photo.objects.get(pk=answered["id"])
+    Review.objects.record(photo, by=anne, verdict="correct", breed=Breed.objects.get(slug="basset"))
+    prediction = api("get", f"/photos/{photo.pk}/").json()["prediction"]
+    assert (prediction["reviewed"]["decision"], prediction["reviewed"]["label"]) == ("breed", "basset")
+    assert (prediction["reviewed"]["second_label"], prediction["reviewed"]["by"]) == ("", "anne")
+    assert prediction["reviewed"]["words"]["en"] == "It is a basset hound (confirmed by anne)"
+    assert prediction["label"] == "beagle"
+
+
+def test_it_forgets_a_decision_that_was_withdrawn(api, anne, answered):
+    photo = Photo.objects.get(pk=answered["id"])
+    review = Review.objects.record(photo, by=anne, verdict="not_a_dog").review
+    Review.objects.withdraw(review, by=anne)
+    assert api("get", f"/photos/{photo.pk}/").json()["prediction"]["reviewed"] is None
+
+
+def test_it_keeps_the_preprocessing_of_a_version(classifier):
+    assert classifier.row().preprocessing == "fake-way-in-1"
+    assert ClassifierVersion.objects.get().preprocessing == "fake-way-in-1"
+
+
+def test_it_predicts_without_tensorflow(tmp_path):
+    code = (
+        "import sys, django; django.setup(); import shelter.urls; from django.conf import settings; "
+        "from breeds.classifier import load_classifier; from tests.support import jpeg; "
+        "load_classifier(settings.BUNDLED_CLASSIFIER).classify(jpeg()); "
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    assert run_fresh(code, tmp_path) == "[]"
+
+
+def test_it_takes_no_more_photos_at_once_than_it_has_places_for(api, classifier, settings, monkeypatch):
+    settings.PREDICT_PLACES = 1
+    monkeypatch.setattr(breeds_api, "places", breeds_api.Places(1))
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with breeds_api.places.one():
+            inside.set()
+            leave.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    inside.wait(10)
+    refused = api("post", "/predict/", {"image": upload()}, scopes=["read"])
+    leave.set()
+    holder.join()
+    assert (refused.status_code, refused["Retry-After"], refused.json()["code"]) == (429, "1", "busy")
+    assert api("post", "/predict/", {"image": upload()}, scopes=["read"]).status_code == 200
+
+
+def test_it_lets_a_photo_wait_for_its_turn_only_so_long(api, classifier, settings, monkeypatch):
+    settings.PREDICT_WAIT_SECONDS = 0
+    monkeypatch.setattr(breeds_api, "places", breeds_api.Places(1))
+    with breeds_api.places.one():
+        assert api("post", "/predict/", {"image": upload()}, scopes=["read"]).status_code == 429
+
+
+# -- problems ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_tells_a_refused_file_as_a_problem_with_its_name_and_field(api, classifier):
+    for path in ("/photos/", "/predict/"):
+        response = api("post", path, {"image": upload(jpeg()[:1500], "coupee.jpg")})
+        body = response.json()
+        assert response["Content-Type"] == "application/problem+json"
+        assert (body["status"], body["code"], body["type"]) == (400, "truncated", "urn:flair:problem:truncated")
+        assert (body["title"], body["field"], body["file"]) == ("Bad Request", "image", "coupee.jpg")
+        assert "coupee.jpg" in body["detail"]
+
+
+def test_it_names_the_offending_field_with_its_code(api):
+    body = api("post", "/photos/", {"image": upload(), "animal": "rex"}).json()
+    assert (body["code"], body["field"], body["codes"]) == ("invalid", "animal", {"animal": ["incorrect_type"]})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("get", "/photos/999999999999999999999999/", 404, "not_found"),
+        ("get", "/nothing/", 404, "not_found"),
+        ("delete", "/photos/", 405, "method_not_allowed"),
+        ("options", "/photos/", 405, "method_not_allowed"),
+    ],
+)
+def test_it_tells_every_other_error_as_a_problem_too(api, method, path, status, code):
+    response = api(method, path, "" if method == "options" else None)
+    assert (response.status_code, response.json()["code"], response.json()["status"]) == (status, code, status)
+    assert response["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status", "code"),
+    [
+        ("{", "application/json", 400, "parse_error"),
+        ("[" * 100_000, "application/json", 400, "parse_error"),
+        ("NaN", "application/json", 400, "parse_error"),
+        ("[]", "application/json", 400, "invalid"),
+        ('"\\ud800"', "application/json", 400, "invalid"),
+        (" " * 2_000_001, "application/json", 413, "request_too_large"),
+        ("<a/>", "application/xml", 415, "unsupported_media_type"),
+    ],
+    ids=["cut", "deep", "nan", "list", "surrogate", "large", "xml"],
+)
+def test_it_answers_odd_json_with_a_problem(client, anne, api, body, media_type, status, code):
+    key = api.key(["read", "upload"])
+    response = client.post(
+        "/api/v1/photos/check/", body, content_type=media_type, headers={"Authorization": f"Token {key}"}
+    )
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+def test_it_answers_406_for_a_media_type_that_it_does_not_write(client, api):
+    headers = {"Authorization": f"Token {api.key(['read'])}", "Accept": "text/xml"}
+    response = client.get("/api/v1/photos/", headers=headers)
+    assert (response.status_code, response["Content-Type"]) == (406, "application/problem+json")
