@@ -161,7 +161,7 @@ class Import(models.Model):
     def part_size(self, number: int) -> int:
         return min(PART_BYTES, self.size - number * PART_BYTES)
 
-    def _part_path(self, number: int) -> str:
+    def part_path(self, number: int) -> str:
         return f"imports/{self.key}/{number:06}"
 
     def take_part(self, number: int, file) -> bool:
@@ -173,7 +173,7 @@ class Import(models.Model):
             return True
         if self.status != self.Status.RECEIVING or number != self.received or file.size != self.part_size(number):
             return False
-        default_storage.save(self._part_path(number), file)
+        default_storage.save(self.part_path(number), file)
         now = timezone.now()
         rows = type(self).objects.filter(pk=self.pk, status=self.Status.RECEIVING, received=number)
         rows.update(received=number + 1, changed_at=now)
@@ -185,7 +185,7 @@ class Import(models.Model):
 
     def _drop_parts(self) -> None:
         for number in range(self.received):
-            default_storage.delete(self._part_path(number))
+            default_storage.delete(self.part_path(number))
 
     # -- working --------------------------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class Import(models.Model):
     def open_archive(self) -> Archive:
         if self.source:
             return Archive(Path(self.source).open("rb"))
-        parts = Parts(self.size, PART_BYTES, lambda number: default_storage.open(self._part_path(number)))
+        parts = Parts(self.size, PART_BYTES, lambda number: default_storage.open(self.part_path(number)))
         return Archive(io.BufferedReader(parts))
 
     def list_contents(self, archive: Archive | None) -> None:

@@ -267,8 +267,12 @@ class Photo(models.Model):
             storage.save(name, ContentFile(content))
             return storage.open(name, "rb")
 
+    @property
+    def preview_name(self) -> str:
+        return f"previews/{self.sha256[:2]}/{self.sha256}.jpg"
+
     def save_preview(self, content) -> None:
-        name = self.preview.storage.save(f"previews/{self.sha256[:2]}/{self.sha256}.jpg", content)
+        name = self.preview.storage.save(self.preview_name, content)
         type(self).objects.filter(pk=self.pk).update(preview=name)
         self.preview.name = name
 
