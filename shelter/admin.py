@@ -6,6 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from breeds.models import Prediction, Review
 from shelter.animals import Animal
 from shelter.models import ApiToken, Photo
+from shelter.removals import Removal
 
 admin.site.site_header = admin.site.site_title = "Flair"
 
@@ -96,3 +97,21 @@ class ApiTokenAdmin(admin.ModelAdmin):
 
     def has_add_permission(self, request):
         return False  # a key is shown once, by `create_token`
+
+
+@admin.register(Removal)
+class RemovalAdmin(admin.ModelAdmin):
+    """To be read, by whoever must show what was removed and when."""
+
+    list_display = ["removed_at", "rule", "object_id", "days", "of", "size", "sha256"]
+    list_filter = ["rule", "removed_at"]
+    search_fields = ["sha256", "object_id"]
+
+    def has_add_permission(self, request):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+    def has_delete_permission(self, request, obj=None):
+        return False

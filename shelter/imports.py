@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from breeds.models import lease_is_over
 from shelter.archives import Archive, BadArchive, BadEntry, Parts, dog_name, is_hidden
 
 # A large archive comes in pieces of this size: small enough for a bad connection and for a web server's memory.
@@ -62,7 +63,7 @@ class ImportQuerySet(models.QuerySet):
 
     def open_work(self, now: datetime):
         """What waits, and what a lost worker held; one that met a problem rests first, so that others come to turn."""
-        is_free = Q(leased_until=None) | Q(leased_until__lt=now)
+        is_free = Q(leased_until=None) | lease_is_over("leased_until", now)
         return self.filter(is_free, status__in=[Import.Status.WAITING, Import.Status.RUNNING]).order_by("pk")
 
     def awaits_work(self, now: datetime | None = None) -> bool:

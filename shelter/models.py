@@ -23,7 +23,7 @@ from breeds import words
 from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
-from shelter import imports  # noqa: F401  its models are of this app, too
+from shelter import imports, removals, workers  # noqa: F401  their models are of this app, too
 from shelter.animals import Animal
 from shelter.fingerprints import Fingerprint
 

@@ -12,6 +12,7 @@ from breeds.models import Prediction
 from shelter.archives import BadArchive
 from shelter.imports import Import
 from shelter.uploads import upload_photo
+from shelter.workers import WorkerSeen
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def work_slice(batch: Import) -> bool:
         batch.fail(error.code)
         return False
     except Exception:  # a full disk, a lost connection, a stick that was pulled out: later may do
-        logger.exception("Import %s could not go on", batch.pk)
+        logger.exception("Import %s could not go on", batch.pk, extra={"batch": batch.pk})
         batch.give_back("passing")
         return True
     if is_left:
@@ -49,9 +50,10 @@ def work_slice(batch: Import) -> bool:
     return is_left
 
 
-@shared_task
-def sweep_imports() -> int:
+@shared_task(bind=True)
+def sweep_imports(self) -> int:
     """Send the hint again that a broker may have lost, and clear what never arrived whole."""
+    WorkerSeen.objects.note(self.request.hostname or "")
     if Import.objects.awaits_work():
         hint_imports()
     return Import.objects.remove_abandoned()

@@ -5,7 +5,17 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from breeds.api import PredictView
-from shelter import account_pages, animal_pages, intake, lookalike_pages, review_queue, search_pages, views
+from shelter import (
+    account_pages,
+    animal_pages,
+    health,
+    intake,
+    lookalike_pages,
+    metrics,
+    review_queue,
+    search_pages,
+    views,
+)
 from shelter.api import PhotoViewSet
 
 router = SimpleRouter(use_regex_path=False)
@@ -66,6 +76,8 @@ urlpatterns = [
     path("api/v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
     path("api/v1/", include(router.urls)),
     path("healthz", views.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]
 
 handler404 = "shelter.views.not_found"
