@@ -27,6 +27,7 @@ __all__ = [
     "remove_location",
     "shrink_image",
     "verified_version",
+    "verify_active",
 ]
 
 
@@ -52,6 +53,26 @@ def classifier_of(version: ClassifierVersion, num_threads: int = 1):
 def active_version() -> ClassifierVersion:
     """The version that answers at this moment; the bundled one where none was chosen yet. Raises `BadCheckpoint`."""
     return ClassifierVersion.objects.active() or register_checkpoint(settings.BUNDLED_CLASSIFIER, bundled=True)
+
+
+def verify_active() -> ClassifierVersion:
+    """The version that answers, its files read and compared again whenever one has changed. Raises `BadCheckpoint`."""
+    version = active_version()
+    _verify(version.folder, version.version, _stamp_of(Path(version.folder)))
+    return version
+
+
+@lru_cache(maxsize=1)
+def _verify(folder: str, version: str, stamp: tuple) -> None:
+    from ml.checkpoint import load_checkpoint
+
+    if (found := load_checkpoint(Path(folder)).version) != version:
+        raise BadCheckpoint(f"Expected version {version} in {folder}. Received: {found}.")
+
+
+def _stamp_of(folder: Path) -> tuple:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return tuple((path.name, (facts := path.stat()).st_size, facts.st_mtime_ns) for path in files)
 
 
 def active_folder() -> Path:

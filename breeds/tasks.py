@@ -42,10 +42,13 @@ def _classify(prediction: Prediction, classifier, version) -> None:
     except FileNotFoundError as error:
         prediction.fail("missing", str(error))
     except Exception as error:  # a full disk, a lost connection …: this photo waits, the next may do
-        logger.exception("Photo %s could not be classified", photo.pk)
+        logger.exception("Photo %s could not be classified", photo.pk, extra={"photo": photo.pk})
         prediction.give_back("passing", repr(error))
     else:
         prediction.finish(found, version)
+    if prediction.finished_at:
+        facts = {"photo": photo.pk, "status": prediction.status, "milliseconds": prediction.milliseconds}
+        logger.info("Photo %s: %s", photo.pk, prediction.status, extra=facts)
 
 
 @shared_task

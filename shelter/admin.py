@@ -14,6 +14,7 @@ from shelter.animals import Animal
 from shelter.exports import csv_of
 from shelter.imports import Import
 from shelter.models import ApiToken, Photo
+from shelter.removals import Removal
 from shelter.webhooks import Webhook
 
 admin.site.site_header = admin.site.site_title = "Flair"
@@ -227,4 +228,22 @@ class WebhookAdmin(admin.ModelAdmin):
     readonly_fields = ["user", "token", "url", "events", "created_at", *list_display[3:], "paused_until"]
 
     def has_add_permission(self, request):
+        return False
+
+
+@admin.register(Removal)
+class RemovalAdmin(admin.ModelAdmin):
+    """To be read, by whoever must show what was removed and when."""
+
+    list_display = ["removed_at", "rule", "object_id", "days", "of", "size", "sha256"]
+    list_filter = ["rule", "removed_at"]
+    search_fields = ["sha256", "object_id"]
+
+    def has_add_permission(self, request):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+    def has_delete_permission(self, request, obj=None):
         return False

@@ -3,9 +3,10 @@
 Every worker sweeps, so that no single scheduler process can be the one that is missing; sweeping twice is harmless.
 """
 
+import logging.config
 import os
 
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -15,6 +16,12 @@ TRANSPORT_ALIASES["flair-folder"] = "shelter.folder_broker:Transport"
 app = Celery("flair")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@signals.setup_logging.connect
+def log_as_django_does(**_options):
+    """Celery would put its own level and format over `settings.LOGGING`."""
+    logging.config.dictConfig(settings.LOGGING)
 
 
 class SweepClock(bootsteps.StartStopStep):

@@ -31,8 +31,12 @@ class Channel(filesystem.Channel):
     def _put(self, queue, payload, **kwargs):
         path = self.folder / f"{time_ns()}-{uuid.uuid4().hex}.{queue}.msg"
         partial = path.with_suffix(".partial")
-        partial.write_text(dumps(payload))
-        partial.rename(path)
+        try:
+            partial.write_text(dumps(payload))
+            partial.rename(path)
+        except OSError:  # a full disk: what came of it would fill it further
+            partial.unlink(missing_ok=True)
+            raise
 
     def _get(self, queue):
         for path in self._messages(queue):

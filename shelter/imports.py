@@ -22,6 +22,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from breeds.models import lease_is_over
 from shelter.archives import Archive, BadArchive, BadEntry, Parts, dog_name
 from shelter.disks import files_of, printable, read_file
 from shelter.receipts import ImportItem
@@ -74,7 +75,7 @@ class ImportQuerySet(models.QuerySet):
 
     def open_work(self, now: datetime):
         """What waits, and what a lost worker held; one that met a problem rests first, so that others come to turn."""
-        is_free = Q(leased_until=None) | Q(leased_until__lt=now)
+        is_free = Q(leased_until=None) | lease_is_over("leased_until", now)
         return self.filter(is_free, status__in=[Import.Status.WAITING, Import.Status.RUNNING]).order_by("pk")
 
     def stuck(self, now: datetime | None = None) -> "ImportQuerySet":
@@ -180,7 +181,7 @@ class Import(models.Model):
     def part_size(self, number: int) -> int:
         return min(PART_BYTES, self.size - number * PART_BYTES)
 
-    def _part_path(self, number: int) -> str:
+    def part_path(self, number: int) -> str:
         return f"imports/{self.key}/{number:06}"
 
     def take_part(self, number: int, file) -> bool:
@@ -192,7 +193,7 @@ class Import(models.Model):
             return True
         if self.status != self.Status.RECEIVING or number != self.received or file.size != self.part_size(number):
             return False
-        default_storage.save(self._part_path(number), file)
+        default_storage.save(self.part_path(number), file)
         now = timezone.now()
         rows = type(self).objects.filter(pk=self.pk, status=self.Status.RECEIVING, received=number)
         rows.update(received=number + 1, changed_at=now)
@@ -209,7 +210,7 @@ class Import(models.Model):
 
     def _drop_parts(self) -> None:
         for number in range(self.received):
-            default_storage.delete(self._part_path(number))
+            default_storage.delete(self.part_path(number))
 
     # -- working --------------------------------------------------------------------------------------------------
 
@@ -258,7 +259,7 @@ class Import(models.Model):
     def open_archive(self) -> Archive:
         if self.source:
             return Archive(Path(self.source).open("rb"))
-        parts = Parts(self.size, PART_BYTES, lambda number: default_storage.open(self._part_path(number)))
+        parts = Parts(self.size, PART_BYTES, lambda number: default_storage.open(self.part_path(number)))
         return Archive(io.BufferedReader(parts))
 
     def list_contents(self, archive: Archive | None) -> None:

@@ -21,7 +21,7 @@ from breeds import words
 from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
-from shelter import idempotency  # noqa: F401  its model is of this app, too
+from shelter import idempotency, removals, workers  # noqa: F401  their models are of this app, too
 from shelter.animals import Animal
 from shelter.answers import Answer, answers_of
 from shelter.fingerprints import Fingerprint
@@ -308,8 +308,12 @@ class Photo(models.Model):
             storage.save(name, ContentFile(content))
             return storage.open(name, "rb")
 
+    @property
+    def preview_name(self) -> str:
+        return f"previews/{self.sha256[:2]}/{self.sha256}.jpg"
+
     def save_preview(self, content) -> None:
-        name = self.preview.storage.save(f"previews/{self.sha256[:2]}/{self.sha256}.jpg", content)
+        name = self.preview.storage.save(self.preview_name, content)
         type(self).objects.filter(pk=self.pk).update(preview=name)
         self.preview.name = name
 

@@ -40,8 +40,11 @@ CSRF_TRUSTED_ORIGINS = env.list("FLAIR_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("FLAIR_HTTPS", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+# Subdomains, and the browsers' own list, are for whoever owns the domain to decide: FLAIR_HSTS_SUBDOMAINS.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.bool("FLAIR_HSTS_SUBDOMAINS", default=False)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -65,6 +68,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "shelter.logs.with_request_id",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -118,6 +122,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MEDIA_ROOT = DATA_DIR / "media"
 S3_BUCKET = env.str("FLAIR_S3_BUCKET", default="")
 if S3_BUCKET:
+    from botocore.config import Config
+
     _media_storage = {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {
@@ -127,6 +133,14 @@ if S3_BUCKET:
             "access_key": env.str("FLAIR_S3_ACCESS_KEY", default=None),
             "secret_key": env.str("FLAIR_S3_SECRET_KEY", default=None),
             "default_acl": "private",
+            "client_config": Config(
+                connect_timeout=5,
+                read_timeout=30,
+                retries={"max_attempts": 3},
+                # Stores other than Amazon's do not all know the newer checksums.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
         },
     }
 else:
@@ -154,7 +168,7 @@ FILE_UPLOAD_PERMISSIONS = 0o640
 REDIS_URL = env.str("REDIS_URL", default="")
 CELERY_BROKER_URL = REDIS_URL or "flair-folder://localhost"
 CELERY_BROKER_TRANSPORT_OPTIONS = (
-    {"visibility_timeout": 600, "unacked_restore_throttle": 1}
+    {"visibility_timeout": 600, "unacked_restore_throttle": 1, "socket_connect_timeout": 2}
     if REDIS_URL
     else {"folder": str(DATA_DIR / "queue"), "polling_interval": 0.1}
 )
@@ -287,11 +301,31 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
+# -- watching -----------------------------------------------------------------------------------------------------
+
+METRICS_TOKEN = env.str("FLAIR_METRICS_TOKEN", default="")
+WORKER_SILENCE_SECONDS = 120  # a worker sweeps more often than this even while it is busy
+QUEUE_SLOW_SECONDS = 600  # somebody who waits for an answer has given up by then
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {
+            "()": "shelter.logs.LineFormatter", "format": "{asctime} {levelname} {name}: {message}", "style": "{",
+        },
+        "json": {"()": "shelter.logs.JsonFormatter"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if env.str("FLAIR_LOG_FORMAT", default="line") == "json" else "line",
+        }
+    },
     "root": {"handlers": ["console"], "level": env.str("FLAIR_LOG_LEVEL", default="INFO")},
-    "loggers": {"axes": {"level": "WARNING"}},
-}
+    "loggers": {
+        "axes": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},  # a line for each of its hints, several a second
+        "django.request": {"level": "ERROR"},  # the others are among the lines of `shelter.requests`
+    },
+}  # fmt: skip

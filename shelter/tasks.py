@@ -18,6 +18,7 @@ from shelter.imports import Import
 from shelter.posting import ForbiddenAddress, post
 from shelter.uploads import upload_photo
 from shelter.webhooks import Delivery
+from shelter.workers import WorkerSeen
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def work_slice(batch: Import) -> bool:
         batch.fail(error.code)
         return False
     except Exception:  # a full disk, a lost connection, a stick that was pulled out: later may do
-        logger.exception("Import %s could not go on", batch.pk)
+        logger.exception("Import %s could not go on", batch.pk, extra={"batch": batch.pk})
         batch.give_back("passing")
         return True
     if is_left:
@@ -55,9 +56,10 @@ def work_slice(batch: Import) -> bool:
     return is_left
 
 
-@shared_task
-def sweep_imports() -> int:
+@shared_task(bind=True)
+def sweep_imports(self) -> int:
     """Send the hint again that a broker may have lost, and clear what is of no use any more."""
+    WorkerSeen.objects.note(self.request.hostname or "")
     KeptAnswer.objects.remove_old()
     Delivery.objects.remove_old()
     if Import.objects.awaits_work():

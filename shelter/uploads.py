@@ -1,6 +1,7 @@
 """From a file that somebody sent to a photo that will be answered, or to a sentence that says why not."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
@@ -19,6 +20,7 @@ from shelter.models import Photo
 from shelter.receipts import ImportItem
 from shelter.refusals import refusal
 
+logger = logging.getLogger(__name__)
 Outcome = ImportItem.Outcome
 
 
@@ -46,6 +48,8 @@ def upload_photo(
     `item`, the file's row in an import, is settled with it: in the same transaction where a photo is made.
     """
     receipt = _upload(file, user, animal, priority, item)
+    pk = receipt.photo.pk if receipt.photo else None
+    logger.info("Upload %s: photo %s %s", receipt.outcome, pk, receipt.code, extra={"photo": pk})
     if item and receipt.outcome != Outcome.ACCEPTED:
         item.settle(receipt.outcome, receipt.photo, receipt.code)
     return receipt

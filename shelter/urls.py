@@ -8,8 +8,10 @@ from breeds.api import PredictView
 from shelter import (
     account_pages,
     animal_pages,
+    health,
     intake,
     lookalike_pages,
+    metrics,
     model_pages,
     quality_pages,
     review_grid,
@@ -98,6 +100,8 @@ urlpatterns = [
     path("api/v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
     path("api/v1/", include(router.urls)),
     path("healthz", views.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]
 
 handler404 = "shelter.views.not_found"

@@ -65,6 +65,13 @@ class Flair:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def python(self, code: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run `code` in a process of its own, with the tables, files and queue of this Flair."""
+        command = [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
     def token(self) -> str:
         return self.manage("create_token", "admin", "--scope", "read", "--scope", "upload").split()[-1]
 

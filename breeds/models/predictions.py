@@ -28,6 +28,12 @@ def unpack_floats(packed: bytes | memoryview) -> np.ndarray:
     return np.frombuffer(packed, "<f2")
 
 
+def lease_is_over(column: str, now: datetime) -> Q:
+    """Leases that have run out; so has one that ends later than any that is given now: the clock was put back."""
+    longest = timedelta(seconds=2 * settings.CLAIM_LEASE_SECONDS)
+    return Q(**{f"{column}__lt": now}) | Q(**{f"{column}__gt": now + longest})
+
+
 class PredictionQuerySet(models.QuerySet):
     def with_vectors(self) -> "PredictionQuerySet":
         """Answers that can be fused and compared, with their version."""
@@ -63,7 +69,7 @@ class PredictionQuerySet(models.QuerySet):
 
     def hand_back_expired(self, now: datetime | None = None) -> int:
         """Rows whose worker is gone become pending again, or failed after the last attempt. Returns how many."""
-        expired = self.filter(status=Prediction.Status.RUNNING, leased_until__lt=now or timezone.now())
+        expired = self.filter(lease_is_over("leased_until", now or timezone.now()), status=Prediction.Status.RUNNING)
         worn_out = list(expired.filter(attempts__gte=settings.MAX_ATTEMPTS))
         for prediction in worn_out:
             prediction.fail("interrupted", f"The worker was lost {prediction.attempts} times on this photo.")
@@ -103,6 +109,11 @@ class PredictionQuerySet(models.QuerySet):
             Q(priority__gt=Prediction.Priority.BULK, created_at__lt=now - timedelta(minutes=30))
             | Q(created_at__lt=now - timedelta(days=1))
         )
+
+    def waiting_since(self, priority: int) -> datetime | None:
+        """When the oldest wish of this urgency came that nobody has in hand."""
+        waiting = self.filter(status=Prediction.Status.PENDING, priority=priority)
+        return waiting.order_by("pk").values_list("created_at", flat=True).first()
 
     def awaits_work(self) -> bool:
         return self.filter(status=Prediction.Status.PENDING).exists()
