@@ -13,7 +13,7 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(centre - half), float(centre + half)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def measure(logits: np.ndarray, label_index: np.ndarray, temperature: float = 1.0) -> dict:

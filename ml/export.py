@@ -1,5 +1,7 @@
 """Keras network -> LiteRT file: the one place where TensorFlow itself is needed, because its converter is."""
 
+import contextlib
+import logging
 import lzma
 import tempfile
 from pathlib import Path
@@ -24,12 +26,24 @@ def export_litert(model: keras.Model, image_size: int, path: Path) -> None:
     # A graph of constants is saved and converted in a third of the time that one of variables takes.
     frozen, names = convert_variables_to_constants_v2(traced), sorted(traced.structured_outputs)
     named = tf.function(lambda pixels: dict(zip(names, frozen(pixels), strict=True))).get_concrete_function(pixels)
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(tf.Module(), folder, signatures=named)
+    with tempfile.TemporaryDirectory() as folder, _only_errors():
+        without_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(tf.Module(), folder, signatures=named, options=without_gradients)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
         path.write_bytes(converter.convert())
+
+
+@contextlib.contextmanager
+def _only_errors():
+    """TensorFlow warns of what is as it should be: a graph that is only run needs no gradients."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def export_compressed(model: keras.Model, image_size: int, path: Path) -> None:

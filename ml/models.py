@@ -309,7 +309,7 @@ def save_as_float16(model: keras.Model, path: Path) -> None:
     """Write a `.keras` file whose weights are stored as float16; `keras.saving.load_model` reads it as it is."""
     whole = path.with_suffix(".float32.keras")
     model.save(whole)
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as target:
         for name in source.namelist():
             if name.endswith(".weights.h5"):
                 half = path.with_suffix(".h5")
@@ -323,7 +323,10 @@ def save_as_float16(model: keras.Model, path: Path) -> None:
 
 
 def _halve(h5_path: Path) -> None:
-    """Rewrite a weights file with float16 in place of float32, compressed; high and low bytes apart (shuffled)."""
+    """Rewrite a weights file with float16 in place of float32, high and low bytes apart: the zip around it packs them.
+
+    (HDF5 calls that a shuffle, and packs worse itself: each chunk anew.)
+    """
     halved = h5_path.with_suffix(".half")
 
     def copy(source, target):
@@ -332,11 +335,11 @@ def _halve(h5_path: Path) -> None:
             if isinstance(child, h5py.Dataset):
                 data = child[()]
                 half = data.astype(np.float16) if getattr(data, "dtype", None) == np.float32 else data
-                squeezed = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if np.size(data) > 64 else {}
-                target.create_dataset(name, data=half, **squeezed).attrs.update(child.attrs)
+                apart = {"shuffle": True, "chunks": half.shape} if np.size(data) > 64 else {}
+                target.create_dataset(name, data=half, **apart).attrs.update(child.attrs)
             else:
                 copy(child, target.create_group(name))
 
-    with h5py.File(h5_path) as source, h5py.File(halved, "w") as target:
+    with h5py.File(h5_path) as source, h5py.File(halved, "w", libver="latest") as target:
         copy(source, target)
     halved.replace(h5_path)

@@ -1,5 +1,7 @@
 """From a trained network to a checkpoint folder, every figure in which is measured on the exported file."""
 
+import hashlib
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from ml.decision import Label, choose_thresholds, energy_of
 from ml.evaluation import measure, measure_answers, measure_without_dog
 from ml.export import export_compressed, parity
 from ml.familiarity import fit_familiarity
-from ml.files import write_json
+from ml.files import whole_file, write_json
 from ml.fusion import choose_agreement
 from ml.inference import Classifier, SessionPool
 from ml.models import fold_batch_norm, round_weights, save_as_float16
@@ -53,6 +55,9 @@ class Answers:
     truth: np.ndarray
 
 
+ANSWERS = tuple(Answers.__dataclass_fields__)
+
+
 def ship(
     model: keras.Model,
     dataset: Dataset,
@@ -68,8 +73,11 @@ def ship(
     Raises `MLError` where the exported file is not the same function as the network.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    session = _export(model, dataset, folder, origin, say)
-    answers = {split: _answer_all(session, dataset, split, origin) for split in SPLITS}
+    session, network = _export(model, dataset, folder, origin, say)
+    answers = {}
+    for split in SPLITS:
+        kept = folder.with_name(f"answers-{split}.npz")
+        answers[split] = _known_answers(kept, network) or _answer_all(session, dataset, split, origin, kept, network)
     trials = leave_breeds_out(*(part for split in SPLITS for part in (answers[split].features, answers[split].truth)))
     unfamiliar = choose_familiarity([on_val for on_val, _ in trials])
     _write_choices(folder, answers, labels, unfamiliar)
@@ -108,8 +116,11 @@ def ship(
     return figures["test"]
 
 
-def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, say: Callable) -> SessionPool:
-    """Write the network in both its forms, and see on some photos of val that they are one function."""
+def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, say: Callable) -> tuple:
+    """Write the network in both its forms, and see on some photos of val that they are one function.
+
+    Returns the runtime and a hash of the weights in it.
+    """
     shipped = fold_batch_norm(model, origin.image_size)
     round_weights(shipped, MANTISSA_BITS)
     save_as_float16(shipped, folder / "model.keras")
@@ -120,16 +131,31 @@ def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, 
     if not difference <= PARITY_LIMIT:
         raise MLError(f"Expected an export equal to {PARITY_LIMIT} to the network. Received: {difference:.1e}.")
     say(f"exported; largest difference of a probability to Keras {difference:.1e}")
-    return session
+    return session, hashlib.sha256(b"".join(weight.tobytes() for weight in shipped.get_weights())).hexdigest()
 
 
-def _answer_all(session: SessionPool, dataset: Dataset, split: str, origin: Origin) -> Answers:
+def _known_answers(path: Path, network: str) -> Answers | None:
+    """Those that an earlier attempt left in `path`, if it was this network that gave them."""
+    try:
+        with np.load(path) as kept:
+            return Answers(*(kept[name] for name in ANSWERS)) if str(kept["network"]) == network else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _answer_all(
+    session: SessionPool, dataset: Dataset, split: str, origin: Origin, kept: Path, network: str
+) -> Answers:
+    """Minutes for a large network: what comes after may be repeated without it."""
     items = dataset.part(split)
     parts = (items[start : start + 64] for start in range(0, len(items), 64))
     found = session.answer_all(
         image for part in parts for image in centre_images(dataset, part, origin.image_size, origin.steps)
     )
-    return Answers(found["logits"], found["embedding"], dataset.label_index(items))
+    answers = Answers(found["logits"], found["embedding"], dataset.label_index(items))
+    with whole_file(kept) as partial, partial.open("wb") as file:
+        np.savez(file, network=np.array(network), **{name: getattr(answers, name) for name in ANSWERS})
+    return answers
 
 
 def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label], unfamiliar: float) -> None:

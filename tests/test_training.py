@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from ml import MLError
+from ml import MLError, shipping
 from ml.augmentation import TrainingBatches, centre_images, prepared_square, random_affine, random_crop
 from ml.datasets import load_dataset
 from ml.decision import Label
@@ -269,6 +269,17 @@ def test_it_goes_on_where_it_was_killed_while_it_wrote(tiny_journey, monkeypatch
     tiny_journey.go()
 
     assert Classifier.load(tiny_journey.folder / "checkpoint")
+
+
+@pytest.mark.slow
+def test_it_ships_again_without_answering_again(tiny_journey, monkeypatch):
+    tiny_journey.go()
+    figures = tiny_journey.figures
+
+    monkeypatch.setattr(shipping, "_answer_all", None)
+    tiny_journey.go()
+
+    assert tiny_journey.figures | {"training_seconds": 0} == figures | {"training_seconds": 0}
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
