@@ -11,7 +11,6 @@ from PIL import Image
 
 from ml import BadCheckpoint, UnreadableImage
 from ml.calibration import softmax
-from ml.decision import energy_of
 from ml.inference import Classifier, Session
 from ml.preprocessing import prepare_image
 from tests.ml_support import (
@@ -63,8 +62,8 @@ def test_it_says_what_its_decision_was_made_from(bundled, photos):
 
     logits = bundled.logits(photos[0])
     np.testing.assert_allclose(found.probs, softmax(logits, bundled.checkpoint.temperature), rtol=1e-5)
-    assert found.energy == pytest.approx(float(energy_of(logits)), rel=1e-5)
-    assert found.embedding.shape == (1280,)
+    assert found.energy == pytest.approx(bundled.energy(logits, found.embedding), rel=1e-5)
+    assert found.embedding.shape == bundled.checkpoint.familiarity.mean.shape
     assert found.reasons == bundled.decide(logits, found.embedding).reasons != ()
 
 
