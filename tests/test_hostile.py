@@ -269,7 +269,7 @@ ZIPS = {
     ),
     "on another disk": (lambda: at_end(one("a.jpg"), 4, "<H", 3), "any"),
     "fewer entries than it says": (lambda: at_end(one("a.jpg"), 10, "<H", 500), "any"),
-    "list of contents elsewhere": (lambda: at_end(one("a.jpg"), 16, "<I", 0x7FFFFFFF), ["damaged_entry"]),
+    "list of contents elsewhere": (lambda: at_end(one("a.jpg"), 16, "<I", 0x7FFFFFFF), ["accepted"]),
     "list of contents of 4 GB": (lambda: at_end(one("a.jpg"), 12, "<I", 0xFFFFFFF0), "too_many_entries"),
     "cut in the middle": (lambda: one("a.jpg")[:3000], "not_a_zip"),
     "without its list": (lambda: one("a.jpg").replace(b"PK\x01\x02", b"PK\x01\x09"), "not_a_zip"),
@@ -292,7 +292,7 @@ def test_it_gives_each_archive_what_it_deserves(anne, stored_files, name):
     batch.refresh_from_db()
     found = [item.code or item.outcome for item in batch.items.all()]
     if batch.status == Import.Status.FAILED:
-        assert expected in {batch.error_code, "any"}
+        assert expected in (batch.error_code, "any")
     elif expected != "any":
         assert found == expected
     assert batch.is_over
