@@ -35,21 +35,22 @@ class Flair:
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
         self.url = f"http://127.0.0.1:{environment['PORT']}"
+        self.output = Path(environment["FLAIR_DATA_DIR"]) / "output.log"
 
     def start(self) -> None:
         self.manage("prepare", "--port", self.environment["PORT"])
-        self.supervisor = subprocess.Popen(
-            [Path(sys.executable).with_name("supervisord"), "--configuration", ROOT / "supervisord.conf"],
-            cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        os.set_blocking(self.supervisor.stdout.fileno(), False)
+        with self.output.open("ab") as output:  # a pipe that nobody empties would stop every process that logs
+            self.supervisor = subprocess.Popen(
+                [Path(sys.executable).with_name("supervisord"), "--configuration", ROOT / "supervisord.conf"],
+                cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         wait_until(self.is_serving, 60, "an answer of /healthz")
 
     def stop(self) -> str:
         """As Ctrl-C does."""
         self.supervisor.send_signal(signal.SIGINT)
-        output, _ = self.supervisor.communicate(timeout=60)
-        return (output or b"").decode()
+        self.supervisor.wait(timeout=60)
+        return self.output.read_text(errors="replace")
 
     def is_serving(self) -> bool:
         try:
