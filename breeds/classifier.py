@@ -28,6 +28,7 @@ __all__ = [
     "shrink_image",
     "verified_version",
     "verify_active",
+    "verify_files",
 ]
 
 
@@ -58,8 +59,13 @@ def active_version() -> ClassifierVersion:
 def verify_active() -> ClassifierVersion:
     """The version that answers, its files read and compared again whenever one has changed. Raises `BadCheckpoint`."""
     version = active_version()
-    _verify(version.folder, version.version, _stamp_of(Path(version.folder)))
+    verify_files(version)
     return version
+
+
+def verify_files(version: ClassifierVersion) -> None:
+    """Raises `BadCheckpoint` where the folder of this version no longer holds it."""
+    _verify(version.folder, version.version, _stamp_of(Path(version.folder)))
 
 
 @lru_cache(maxsize=1)

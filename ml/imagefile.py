@@ -111,7 +111,8 @@ def orientation_of(exif_bytes: bytes) -> int:
     exif = Image.Exif()
     with contextlib.suppress(Exception):  # a broken block costs the orientation, not the photo
         exif.load(exif_bytes)
-    return exif.get(ExifTags.Base.Orientation, 1)
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    return orientation if isinstance(orientation, int) else 1  # a tag may hold anything, a text for instance
 
 
 def taken_at_of(exif_bytes: bytes) -> datetime | None:

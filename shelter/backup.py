@@ -26,16 +26,17 @@ from pathlib import Path
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.management import call_command
 from django.core.management.color import no_style
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations.exceptions import NodeNotFoundError
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from breeds.classifier import BadCheckpoint, verify_active
+from breeds.classifier import BadCheckpoint, verify_files
 from breeds.models import ClassifierVersion
 from shelter.consistency import SET_ASIDE, stored_hash
 from shelter.imports import Import
@@ -47,7 +48,7 @@ AT_ONCE = 500
 
 # Who is logged in, who mistyped a password and which worker swept: of no use elsewhere.
 _LEFT_OUT = {"sessions", "axes", "shelter.WorkerSeen"}
-_DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
+_DAMAGED = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, DatabaseError, ValidationError)
 
 
 class BadBackup(Exception):
@@ -229,17 +230,16 @@ def _copy_out(name: str, target: Path) -> dict:
 
 def _copy_model(target: Path, active: ClassifierVersion | None) -> dict:
     """The folder of the active version, verified. One that is missing or damaged is left out, and named so."""
+    if active is None:
+        return {"version": "", "files": {}, "error": "none is active"}
     try:
-        version = verify_active()
+        verify_files(active)
     except BadCheckpoint as error:
         return {"version": "", "files": {}, "error": str(error)}
-    if active and version != active:
-        return {"version": "", "files": {}, "error": "another version was activated meanwhile"}
-    folder = Path(version.folder)
     target.mkdir()
-    for path in (path for path in folder.iterdir() if path.is_file()):
+    for path in (path for path in Path(active.folder).iterdir() if path.is_file()):
         shutil.copyfile(path, target / path.name)
-    return {"version": version.version, "files": {p.name: _sha256_of(p) for p in sorted(target.iterdir())}}
+    return {"version": active.version, "files": {p.name: _sha256_of(p) for p in sorted(target.iterdir())}}
 
 
 def _sha256_of(path: Path) -> str:
@@ -266,6 +266,7 @@ def restore(source: Path) -> Summary:
     _refuse_full_target(source)
     summary = Summary(missing=manifest["missing"], model=manifest["model"]["version"])
     written, model_folder = [], settings.DATA_DIR / "models" / (summary.model or "none")
+    had_model = model_folder.exists()
     try:
         _bring_files_back(source, manifest, written, summary)
         if summary.model:
@@ -279,6 +280,8 @@ def restore(source: Path) -> Summary:
     except BaseException as error:
         for name in written:
             default_storage.delete(name)
+        if not had_model:
+            shutil.rmtree(model_folder, ignore_errors=True)
         if isinstance(error, _DAMAGED):
             raise BadBackup(f"Expected to restore {source}. Received: {error!r}; nothing was kept.") from error
         raise

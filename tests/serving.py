@@ -35,12 +35,12 @@ class Flair:
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
         self.url = f"http://127.0.0.1:{environment['PORT']}"
+        self.output = Path(environment["FLAIR_DATA_DIR"]) / "output.log"
 
     def start(self) -> None:
         """What it prints goes to a file: a pipe that nobody reads is full after 500 requests, and all stands still."""
         self.manage("prepare", "--port", self.environment["PORT"])
-        self.output = Path(self.environment["FLAIR_DATA_DIR"]) / "output.log"
-        with self.output.open("ab") as output:
+        with self.output.open("ab") as output:  # a pipe that nobody empties would stop every process that logs
             self.supervisor = subprocess.Popen(
                 [Path(sys.executable).with_name("supervisord"), "--configuration", ROOT / "supervisord.conf"],
                 cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT,

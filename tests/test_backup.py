@@ -222,7 +222,7 @@ def test_it_refuses_a_machine_on_which_somebody_works_already(backup, stored_fil
     assert stored_files() == set()
 
 
-def test_it_takes_everything_back_where_the_restoring_stops_halfway(backup, monkeypatch, stored_files):
+def test_it_takes_everything_back_where_the_restoring_stops_halfway(backup, monkeypatch, stored_files, settings):
     def full(*_arguments):
         raise OSError(28, "No space left on device")
 
@@ -230,6 +230,7 @@ def test_it_takes_everything_back_where_the_restoring_stops_halfway(backup, monk
     with pytest.raises(CommandError, match="nothing was kept"):
         run("restore", backup)
     assert stored_files() == set()
+    assert not list((settings.DATA_DIR / "models").glob("*"))
     monkeypatch.undo()
     monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
 
