@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from breeds import words
 from breeds.audit import AuditedAdmin
 from breeds.classifier import BadCheckpoint, verified_version
-from breeds.models import Breed, ClassifierVersion, Decision, Prediction, Review
+from breeds.models import Activation, Breed, ClassifierVersion, Decision, Prediction, Review
 
 
 @admin.register(Breed)
@@ -49,7 +49,7 @@ class ThumbnailMixin:
 class WaitingFilter(admin.SimpleListFilter):
     """Rows that wait for the classifier for longer than anybody should."""
 
-    title, parameter_name = _("waiting"), "waiting"
+    title, parameter_name = _("wait"), "waiting"
 
     def lookups(self, request, model_admin):
         return [("long", _("too long"))]
@@ -99,6 +99,13 @@ class ClassifierVersionAdmin(ReadOnlyAdmin):
             return
         version.activate(by=request.user)
         self.message_user(request, _("%(version)s answers now.") % {"version": version}, messages.SUCCESS)
+
+
+@admin.register(Activation)
+class ActivationAdmin(ReadOnlyAdmin):
+    list_display = ["at", "version", "before", "by"]
+    list_filter = ["version"]
+    list_select_related = ["version", "before", "by"]
 
 
 @admin.register(Prediction)

@@ -53,7 +53,7 @@ class ReviewInline(admin.TabularInline):
 class VersionFilter(admin.SimpleListFilter):
     """Photos that a version has answered, now or once."""
 
-    title, parameter_name = _("answered by"), "version"
+    title, parameter_name = _("version"), "version"
 
     def lookups(self, request, model_admin):
         return [(str(version.pk), str(version)) for version in ClassifierVersion.objects.only("name", "version")]

@@ -11,11 +11,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from breeds import words
 from breeds.audit import changed_values, log_addition, log_change
+from breeds.caution import is_called_for
 from shelter.animals import Animal
 from shelter.forms import AnimalForm, FilingForm
 from shelter.grouping import suggest_groups
 from shelter.models import AnswerCandidate, Photo
 from shelter.paging import page_of
+from shelter.views import may_see_cautions
 
 ANIMALS_A_PAGE = 48
 ORDERS = {"name": ("name_folded", "id"), "newest": ("-id", "-id")}
@@ -70,6 +72,8 @@ def animal(request, pk):
         "answer": found.answer,
         "candidates": [AnswerCandidate(words.name_of(one["label"]), one["probability"]) for one in best],
         "decided": sorted({photo.words for photo in photos if photo.by_person}),
+        "cautions": may_see_cautions(request.user),
+        "caution": may_see_cautions(request.user) and is_called_for(photos),
     }
     return render(request, "shelter/animal.html", context)
 

@@ -1,5 +1,6 @@
 """The pages of staff. Each view: check, form, model, answer."""
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.db import connection
@@ -9,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from breeds import words
+from breeds.caution import is_called_for
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Review, ReviewRefused
 from shelter.models import Photo
 from shelter.reviews import ReviewForm, breed_names
@@ -45,7 +47,14 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
         "may_withdraw_any": request.user.has_perm("breeds.withdraw_any_review"),
         "review_form": form or ReviewForm(found, initial=shown),
         "breed_names": breed_names(),
+        "cautions": may_see_cautions(request.user),
+        "caution": may_see_cautions(request.user) and is_called_for([found]),
     }
+
+
+def may_see_cautions(user) -> bool:
+    """Reviewers alone, where the shelter wants cautions at all."""
+    return settings.LEGAL_CAUTION and user.has_perm("breeds.use_review_queue")
 
 
 @login_required

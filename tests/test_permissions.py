@@ -81,7 +81,8 @@ ADMIN_PAGES = ["admin:index"] + [
     f"admin:{model}_changelist"
     for model in (
         "shelter_photo", "shelter_animal", "shelter_apitoken", "shelter_import", "admin_logentry",
-        "breeds_breed", "breeds_prediction", "breeds_classifierversion", "breeds_review", "auth_user", "auth_group",
+        "breeds_breed", "breeds_prediction", "breeds_classifierversion", "breeds_review", "breeds_activation",
+        "auth_user", "auth_group",
     )
 ]  # fmt: skip
 PEOPLE = ["stranger", "anne", "chloe"]
