@@ -130,7 +130,11 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     def confirm(self, request, queryset):
         """One review for each, as on the photo's page; what a person has decided already stays as it is."""
         kept, left = 0, 0
-        for photo in queryset.filter(source=Photo.Source.MODEL)[: settings.MOST_CONFIRMED_AT_ONCE]:
+        undecided, most = queryset.filter(source=Photo.Source.MODEL), settings.MOST_CONFIRMED_AT_ONCE
+        if (count := undecided.count()) > most:
+            text = _("Of %(count)d photos the first %(most)d are confirmed; do it again for the others.")
+            self.message_user(request, text % {"count": count, "most": most}, messages.WARNING)
+        for photo in undecided[:most]:
             try:
                 answer = photo.newest_answer
                 Review.objects.record(photo, by=request.user, verdict=Review.Verdict.CONFIRM, prediction=answer)

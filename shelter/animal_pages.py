@@ -101,6 +101,7 @@ def animal_photo(request, pk):
     numbers = [int(number) for number in request.POST.getlist("photo") if number.isdecimal() and len(number) < 19]
     action = request.POST.get("action")
     if action == "main" and numbers and found.choose_main(numbers[0]):
+        log_change(request.user, [found], _("Photo %(n)d became the main one.") % {"n": numbers[0]})
         messages.success(request, _("This photo now stands for %(name)s.") % {"name": found.name})
     elif action in ("earlier", "later") and numbers:
         found.move_photo(numbers[0], 1 if action == "later" else -1)

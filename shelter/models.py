@@ -20,6 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
+from breeds.audit import log_change
 from breeds.classifier import shrink_image
 from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
 from breeds.tasks import hint
@@ -353,7 +354,7 @@ class Photo(models.Model):
         )
 
 
-def file_under_names(batch, names: dict[str, str]) -> list[str]:
+def file_under_names(batch, names: dict[str, str], by) -> list[str]:
     """Photos of an import, by the name its folder suggests, under the dogs of these names, new ones if need be.
 
     Photos that are under a dog already stay there. So do those of a folder whose name does not say which dog is meant:
@@ -371,7 +372,9 @@ def file_under_names(batch, names: dict[str, str]) -> list[str]:
             except ValidationError as error:
                 unclear += error.messages
             else:
-                photos.file_under(animal or Animal.objects.create(name=name[:100]))
+                animal, filed = animal or Animal.objects.create(name=name[:100]), list(photos)
+                photos.file_under(animal)
+                log_change(by, filed, gettext("Filed under %(name)s.") % {"name": animal.numbered})
     return unclear
 
 

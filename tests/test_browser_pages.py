@@ -91,7 +91,8 @@ def test_axe_finds_no_barrier(page, request):
         "dogs": "/animals/", "dog": dog, "dog-edit": f"{dog}edit/", "suggestions": "/animals/suggestions/",
         "search": "/photos/", "no-match": "/photos/?q=licorne", "photo-page": photo,
         "lookalikes": f"{photo}lookalikes/", "found": "/lookalikes/", "account": "/account/", "breeds": "/breeds/",
-        "upload-page": "/",
+        "upload-page": "/", "review": "/review/", "grid": "/review/grid/", "quality": "/review/quality/",
+        "versions": "/models/", "version": "/models/1/", "activate": "/models/1/activate/",
     }  # fmt: skip
     barriers = {}
     for name, address in addresses.items():
