@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from breeds import words
 from breeds.caution import is_called_for
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Review, ReviewRefused
+from breeds.quality import track_record
 from shelter.models import Photo
 from shelter.reviews import ReviewForm, breed_names
 
@@ -39,6 +40,7 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
     return {
         "photo": found,
         "answer": found.answer,
+        "record": track_record(found.decision) if found.source == Photo.Source.MODEL else None,
         "history": found.reviews.select_related("by", "breed", "second_breed", "withdrawal__by").exclude(
             verdict=Review.Verdict.WITHDRAW
         ),
