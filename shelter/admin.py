@@ -3,6 +3,8 @@ from django.contrib import admin, messages
 from django.db.models import Count, Exists, OuterRef, Q
 from django.http import StreamingHttpResponse
 from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
@@ -30,23 +32,6 @@ class PredictionInline(admin.TabularInline):
         return super().get_queryset(request).without_vectors().select_related("version")
 
     def has_add_permission(self, request, obj=None):
-        return False
-
-
-class ReviewInline(admin.TabularInline):
-    model = Review
-    fields = readonly_fields = ["verdict", "breed", "second_breed", "group", "reason", "blind", "by", "created_at"]
-    fk_name = "photo"
-    extra = 0
-    can_delete = False
-
-    def get_queryset(self, request):
-        return super().get_queryset(request).select_related("breed", "second_breed", "by")
-
-    def has_add_permission(self, request, obj=None):
-        return False
-
-    def has_change_permission(self, request, obj=None):
         return False
 
 
@@ -82,10 +67,10 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     autocomplete_fields = ["animal"]
     list_per_page = 50
     show_full_result_count = False
-    inlines = [PredictionInline, ReviewInline]
+    inlines = [PredictionInline]
     actions = ["retry", "classify_again", "confirm", "export"]
     fields = [
-        "thumbnail", "animal", "original_name", "status", "words", "uploaded_by", "uploaded_at",
+        "thumbnail", "animal", "original_name", "status", "words", "said", "uploaded_by", "uploaded_at",
         "width", "height", "size", "media_type", "sha256",
     ]  # fmt: skip
     readonly_fields = [name for name in fields if name != "animal"]
@@ -99,6 +84,12 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     @admin.display(description=_("answer"))
     def words(self, photo):
         return photo.words
+
+    @admin.display(description=_("What people say"))
+    def said(self, photo):
+        """What stands, the newest first; the history has all of it."""
+        reviews = photo.reviews.standing().select_related("by", "breed", "second_breed")
+        return format_html_join(mark_safe("<br>"), "{}", ((review.words,) for review in reviews)) or "–"
 
     def history_view(self, request, object_id, extra_context=None):
         """What was changed by hand, and beside it what classifiers and people said, which is never changed."""
