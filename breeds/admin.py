@@ -3,12 +3,14 @@ from django.contrib.admin.models import LogEntry
 from django.db.models import Count, Q
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
-from breeds.audit import AuditedAdmin
+from breeds.audit import AuditedAdmin, log_change
 from breeds.classifier import BadCheckpoint, verified_version
-from breeds.models import Breed, ClassifierVersion, Decision, Prediction, Review
+from breeds.models import Activation, Breed, ClassifierVersion, Decision, Prediction, Review
+from breeds.shadow import all_photos
 
 
 @admin.register(Breed)
@@ -49,7 +51,7 @@ class ThumbnailMixin:
 class WaitingFilter(admin.SimpleListFilter):
     """Rows that wait for the classifier for longer than anybody should."""
 
-    title, parameter_name = _("waiting"), "waiting"
+    title, parameter_name = _("wait"), "waiting"
 
     def lookups(self, request, model_admin):
         return [("long", _("too long"))]
@@ -101,6 +103,13 @@ class ClassifierVersionAdmin(ReadOnlyAdmin):
         self.message_user(request, _("%(version)s answers now.") % {"version": version}, messages.SUCCESS)
 
 
+@admin.register(Activation)
+class ActivationAdmin(ReadOnlyAdmin):
+    list_display = ["at", "version", "before", "by"]
+    list_filter = ["version"]
+    list_select_related = ["version", "before", "by"]
+
+
 @admin.register(Prediction)
 class PredictionAdmin(ThumbnailMixin, ReadOnlyAdmin):
     list_display = ["thumbnail", "photo", "status", "decision", "breed", "group", "probability", "version", "attempts",
@@ -121,6 +130,23 @@ class PredictionAdmin(ThumbnailMixin, ReadOnlyAdmin):
     list_per_page = 50
     search_fields = ["label", "photo__original_name", "photo__sha256", "error"]
     exclude = ["probs", "embedding"]
+    actions = ["classify_again"]
+
+    @admin.action(description=_("Classify again"), permissions=["queue"])
+    def classify_again(self, request, queryset):
+        """A new answer beside the old ones, which stay."""
+        photos = all_photos().filter(pk__in=list(queryset.values_list("photo", flat=True)))
+        log_change(request.user, photos, gettext("Sent to the classifier again."))
+        count = photos.classify_again()
+        text = ngettext(
+            "%(n)d photo is waiting for the classifier again.",
+            "%(n)d photos are waiting for the classifier again.",
+            count,
+        )
+        self.message_user(request, text % {"n": count}, messages.SUCCESS if count else messages.WARNING)
+
+    def has_queue_permission(self, request):
+        return request.user.has_perm("shelter.change_photo")
 
     def get_queryset(self, request):
         return super().get_queryset(request).without_vectors()

@@ -8,8 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
-from django.db.models import Count, F, Sum, Window
+from django.db.models import Count, F, Max, Sum, Window
 from django.db.models.functions import RowNumber, TruncMonth
 
 from breeds.models import ClassifierVersion, Decision, Prediction, Review
@@ -193,6 +194,21 @@ class Quality:
         for label, truth, photo in rows:
             photos[label, truth].append(photo)
         return photos
+
+
+def track_record(level: str) -> Row | None:
+    """How often answers of this level were right, of all versions; None below 20 reviews, blind or not.
+
+    Counted anew after some more reviews, not for every page.
+    """
+    newest = Review.objects.aggregate(Max("pk"))["pk__max"] or 0
+    row = _levels(newest if newest < 1000 else newest // 50).get(level)
+    return row if row and (row.blind.is_shown or row.open.is_shown) else None
+
+
+@lru_cache(maxsize=1)
+def _levels(state: int) -> dict[str, Row]:
+    return {row.key: row for row in Quality().by_level}
 
 
 def unknown_labels(version: ClassifierVersion | None) -> list[dict]:

@@ -3,6 +3,8 @@ from django.contrib import admin, messages
 from django.db.models import Count, Exists, OuterRef, Q
 from django.http import StreamingHttpResponse
 from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
@@ -35,27 +37,10 @@ class PredictionInline(admin.TabularInline):
         return False
 
 
-class ReviewInline(admin.TabularInline):
-    model = Review
-    fields = readonly_fields = ["verdict", "breed", "second_breed", "group", "reason", "blind", "by", "created_at"]
-    fk_name = "photo"
-    extra = 0
-    can_delete = False
-
-    def get_queryset(self, request):
-        return super().get_queryset(request).select_related("breed", "second_breed", "by")
-
-    def has_add_permission(self, request, obj=None):
-        return False
-
-    def has_change_permission(self, request, obj=None):
-        return False
-
-
 class VersionFilter(admin.SimpleListFilter):
     """Photos that a version has answered, now or once."""
 
-    title, parameter_name = _("answered by"), "version"
+    title, parameter_name = _("version"), "version"
 
     def lookups(self, request, model_admin):
         return [(str(version.pk), str(version)) for version in ClassifierVersion.objects.only("name", "version")]
@@ -84,10 +69,10 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     autocomplete_fields = ["animal"]
     list_per_page = 50
     show_full_result_count = False
-    inlines = [PredictionInline, ReviewInline]
+    inlines = [PredictionInline]
     actions = ["retry", "classify_again", "confirm", "export"]
     fields = [
-        "thumbnail", "animal", "original_name", "status", "words", "uploaded_by", "uploaded_at",
+        "thumbnail", "animal", "original_name", "status", "words", "said", "uploaded_by", "uploaded_at",
         "width", "height", "size", "media_type", "sha256",
     ]  # fmt: skip
     readonly_fields = [name for name in fields if name != "animal"]
@@ -101,6 +86,12 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     @admin.display(description=_("answer"))
     def words(self, photo):
         return photo.words
+
+    @admin.display(description=_("What people say"))
+    def said(self, photo):
+        """What stands, the newest first; the history has all of it."""
+        reviews = photo.reviews.standing().select_related("by", "breed", "second_breed")
+        return format_html_join(mark_safe("<br>"), "{}", ((review.words,) for review in reviews)) or "–"
 
     def history_view(self, request, object_id, extra_context=None):
         """What was changed by hand, and beside it what classifiers and people said, which is never changed."""
@@ -132,7 +123,11 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     def confirm(self, request, queryset):
         """One review for each, as on the photo's page; what a person has decided already stays as it is."""
         kept, left = 0, 0
-        for photo in queryset.filter(source=Photo.Source.MODEL)[: settings.MOST_CONFIRMED_AT_ONCE]:
+        undecided, most = queryset.filter(source=Photo.Source.MODEL), settings.MOST_CONFIRMED_AT_ONCE
+        if (count := undecided.count()) > most:
+            text = _("Of %(count)d photos the first %(most)d are confirmed; do it again for the others.")
+            self.message_user(request, text % {"count": count, "most": most}, messages.WARNING)
+        for photo in undecided[:most]:
             try:
                 answer = photo.newest_answer
                 Review.objects.record(photo, by=request.user, verdict=Review.Verdict.CONFIRM, prediction=answer)

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from breeds import words
 from breeds.audit import changed_values, log_addition, log_change
+from breeds.caution import is_called_for
 from shelter.animals import Animal
 from shelter.answers import AnswerCandidate
 from shelter.forms import AnimalForm, FilingForm
@@ -18,6 +19,7 @@ from shelter.grouping import suggest_groups
 from shelter.imports import Import
 from shelter.models import Photo
 from shelter.paging import page_of
+from shelter.views import may_see_cautions
 
 ANIMALS_A_PAGE = 48
 ORDERS = {"name": ("name_folded", "id"), "newest": ("-id", "-id")}
@@ -72,6 +74,8 @@ def animal(request, pk):
         "answer": found.answer,
         "candidates": [AnswerCandidate(words.name_of(one["label"]), one["probability"]) for one in best],
         "decided": sorted({photo.words for photo in photos if photo.by_person}),
+        "cautions": may_see_cautions(request.user),
+        "caution": may_see_cautions(request.user) and is_called_for(photos),
     }
     return render(request, "shelter/animal.html", context)
 
@@ -99,6 +103,7 @@ def animal_photo(request, pk):
     numbers = [int(number) for number in request.POST.getlist("photo") if number.isdecimal() and len(number) < 19]
     action = request.POST.get("action")
     if action == "main" and numbers and found.choose_main(numbers[0]):
+        log_change(request.user, [found], _("Photo %(n)d became the main one.") % {"n": numbers[0]})
         messages.success(request, _("This photo now stands for %(name)s.") % {"name": found.name})
     elif action in ("earlier", "later") and numbers:
         found.move_photo(numbers[0], 1 if action == "later" else -1)

@@ -137,7 +137,7 @@ class Animal(models.Model):
     objects = AnimalQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("animal")
+        verbose_name, verbose_name_plural = _("animal"), _("animals")
         ordering = ["name_folded", "pk"]
         constraints = [
             models.UniqueConstraint(

@@ -2,13 +2,15 @@
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.translation import gettext
 
+from breeds.audit import log_change
 from shelter.animals import Animal
 from shelter.imports import Import
 from shelter.models import Photo
 
 
-def file_under_names(batch: Import, names: dict[str, str]) -> list[str]:
+def file_under_names(batch: Import, names: dict[str, str], by) -> list[str]:
     """Photos of an import, by the name its folder suggests, under the dogs of these names, new ones if need be.
 
     Photos that are under a dog already stay there. So do those of a folder whose name does not say which dog is meant:
@@ -26,5 +28,7 @@ def file_under_names(batch: Import, names: dict[str, str]) -> list[str]:
             except ValidationError as error:
                 unclear += error.messages
             else:
-                photos.file_under(animal or Animal.objects.create(name=name[:100]))
+                animal, filed = animal or Animal.objects.create(name=name[:100]), list(photos)
+                photos.file_under(animal)
+                log_change(by, filed, gettext("Filed under %(name)s.") % {"name": animal.numbered})
     return unclear

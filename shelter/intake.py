@@ -169,7 +169,7 @@ def import_dogs(request, pk):
     batch = get_object_or_404(Import, pk=pk)
     form = DogNamesForm(request.POST)
     if form.is_valid():
-        for sentence in file_under_names(batch, form.names(batch)):
+        for sentence in file_under_names(batch, form.names(batch), request.user):
             messages.error(request, sentence)
     return redirect(batch)
 

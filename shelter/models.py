@@ -377,7 +377,7 @@ class ApiToken(models.Model):
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
 
     class Meta:
-        verbose_name = _("API token")
+        verbose_name, verbose_name_plural = _("API token"), _("API tokens")
         ordering = ["-created_at"]
 
     def __str__(self):

@@ -11,9 +11,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
+from breeds.caution import CONCERNED
 from breeds.models import Breed, Decision, Prediction, Review, ReviewRefused, ReviewTurn
 from shelter.models import Photo
 from shelter.review_queue import remember_step
+from shelter.views import may_see_cautions
 
 CARDS = 24
 
@@ -34,6 +36,7 @@ def grid(request):
     context = {
         "breed": breed,
         "breeds": waiting,
+        "caution": may_see_cautions(request.user) and breed is not None and breed.slug in CONCERNED,
         "cards": [(photo, answers[photo.pk]) for photo in cards if photo.pk in answers],
     }
     return render(request, "shelter/review_grid.html", context)

@@ -2,17 +2,19 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from breeds import words
+from breeds.caution import is_called_for
 from breeds.lookalikes import photos_like
 from breeds.models import Breed, Review, ReviewRefused, ReviewTurn
 from shelter.models import Photo
 from shelter.reviews import ReviewForm, breed_names
+from shelter.views import may_see_cautions
 
 STEPS, MOST_STEPS = "review_steps", 50  # in the session: what each press of a button said
 LOOKALIKES = 6
@@ -38,6 +40,9 @@ def card(request):
     try:
         recorded = form.record(request.user)
     except ReviewRefused as refused:
+        if refused.code == "photo_deleted":
+            messages.error(request, str(refused))
+            return redirect("review_queue")
         form.add_error(None, str(refused))
         return _show(request, photo, form, status=422)
     ReviewTurn.objects.filter(photo=photo, by=request.user).delete()
@@ -100,9 +105,8 @@ def remember_step(request, reviews: list[int]) -> None:
 @may_use
 def lookalikes(request, pk):
     """Photos like this one whose breed a person has named; a blind card gets none, for they would give it away."""
-    photo = get_object_or_404(Photo, pk=pk)
-    cards = []
-    if not photo.hides(photo.newest_answer):
+    photo, cards = Photo.objects.filter(pk=pk).first(), []
+    if photo and not photo.hides(photo.newest_answer):
         confirmed = Photo.objects.confirmed().exclude(pk=pk).values_list("pk", flat=True)
         found = photos_like(pk, LOOKALIKES, among=list(confirmed))
         nearest = found.lookalikes if found else []
@@ -139,6 +143,8 @@ def _show(request, photo: Photo | None, form: ReviewForm | None = None, status: 
             "confirmable": words.confirmable(shown) if shown else "",
             "review_form": form or ReviewForm(photo, initial={"prediction": answer}),
             "breed_names": breed_names(),
+            "cautions": may_see_cautions(request.user) and shown is not None,  # on a blind card it would give away much
+            "caution": may_see_cautions(request.user) and shown is not None and is_called_for([photo]),
         }
     return render(request, "shelter/review_queue.html", context, status=status)
 

@@ -199,6 +199,10 @@ REVIEW_TURN_SECONDS = 600  # for so long a card of the review queue is one perso
 
 MOST_CONFIRMED_AT_ONCE = 200  # photos; each confirmation is a review of its own
 
+# French law on dogs of categories 1 and 2: what reviewers are told, from this summed probability on.
+LEGAL_CAUTION = env.bool("FLAIR_LEGAL_CAUTION", default=True)
+LEGAL_CAUTION_FROM = 0.05
+
 BUNDLED_CLASSIFIER = BASE_DIR / "ml" / "bundled"
 
 # -- people -------------------------------------------------------------------------------------------------------

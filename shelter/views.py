@@ -2,6 +2,7 @@
 
 import re
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.db import connection
@@ -11,7 +12,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from breeds import words
+from breeds.caution import is_called_for
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Review, ReviewRefused
+from breeds.quality import track_record
 from shelter.answers import answers_of
 from shelter.models import Photo
 from shelter.problems import problem_response
@@ -42,6 +45,7 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
     return {
         "photo": found,
         "answer": found.answer,
+        "record": track_record(found.decision) if found.source == Photo.Source.MODEL else None,
         "history": found.reviews.select_related("by", "breed", "second_breed", "withdrawal__by").exclude(
             verdict=Review.Verdict.WITHDRAW
         ),
@@ -50,7 +54,14 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
         "may_withdraw_any": request.user.has_perm("breeds.withdraw_any_review"),
         "review_form": form or ReviewForm(found, initial=shown),
         "breed_names": breed_names(),
+        "cautions": may_see_cautions(request.user),
+        "caution": may_see_cautions(request.user) and is_called_for([found]),
     }
+
+
+def may_see_cautions(user) -> bool:
+    """Reviewers alone, where the shelter wants cautions at all."""
+    return settings.LEGAL_CAUTION and user.has_perm("breeds.use_review_queue")
 
 
 @login_required

@@ -3,7 +3,7 @@ from django.contrib.auth.models import Group, User
 from django.core.files.storage import default_storage
 
 from breeds import classifier as classifiers
-from breeds import lookalikes
+from breeds import lookalikes, quality
 from breeds.models import Breed
 from shelter.models import ApiToken
 from tests.support import FakeClassifier
@@ -88,6 +88,7 @@ def stored_files():
 def features_of_this_test():
     """Rows of one test have the ids of rows of another."""
     lookalikes.features_of.cache_clear()
+    quality._levels.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -208,6 +208,20 @@ def test_it_classifies_again_and_queues_no_photo_twice(admin, store):
     assert Photo.objects.get(pk=photos[1].pk).status == "done"
 
 
+def test_it_classifies_the_photos_of_predictions_again_and_keeps_those(admin, store):
+    (photo,) = store(1)
+    data = {"action": "classify_again", "_selected_action": [photo.newest_answer.pk]}
+    admin.post(reverse("admin:breeds_prediction_changelist"), data)
+    assert list(photo.predictions.order_by("pk").values_list("status", flat=True)) == ["done", "pending"]
+
+
+def test_it_says_how_many_are_confirmed_where_there_are_too_many_at_once(admin, store, settings):
+    settings.MOST_CONFIRMED_AT_ONCE = 1
+    said = act(admin, "confirm", *store(1, 2))
+    assert "Of 2 photos the first 1 are confirmed" in said
+    assert Photo.objects.filter(source="human").count() == 1
+
+
 def test_it_confirms_what_the_model_says_and_touches_no_decision_of_a_person(admin, store, anne, chloe, classifier):
     first, second, decided = store(1, 2, 3)
     Review.objects.record(decided, by=anne, verdict="not_a_dog")
@@ -236,7 +250,7 @@ def test_it_exports_the_chosen_photos(admin, store):
 def test_it_keeps_what_was_there_before_and_after_every_change(admin, store, chloe):
     (photo,) = store(1)
     rex, bella = Animal.objects.create(name="Rex"), Animal.objects.create(name="Bella")
-    inlines = {f"{name}-{form}": 0 for name in ("predictions", "reviews") for form in ("TOTAL_FORMS", "INITIAL_FORMS")}
+    inlines = {f"predictions-{form}": 0 for form in ("TOTAL_FORMS", "INITIAL_FORMS")}
     for dog in (rex, bella):
         admin.post(reverse("admin:shelter_photo_change", args=[photo.pk]), {"animal": dog.pk} | inlines)
     entry = LogEntry.objects.filter(object_id=photo.pk).first()

@@ -18,7 +18,7 @@ from ml.decision import Label
 from ml.inference import Classifier
 from shelter.models import Photo
 from shelter.uploads import upload_photo
-from tests.ml_support import colour_network, encode, plain_picture, seal, write_checkpoint
+from tests.ml_support import colour_network, encode, plain_picture, run_fresh, seal, write_checkpoint
 from tests.support import upload
 
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
@@ -215,6 +215,39 @@ def test_it_takes_what_was_written_anew_into_the_same_folder_without_a_restart(p
     assert classify_photos() == 1
     assert Prediction.objects.first().version == active
     assert Prediction.objects.first().label == "pug"
+
+
+def test_it_activates_one_version_though_two_people_press_at_the_same_moment(tmp_path):
+    """In a process of its own, on a database in a file: the tests' own is one connection's alone."""
+    assert run_fresh(TWO_AT_ONCE, tmp_path) == "1 active, 20 activations, 0 errors"
+
+
+TWO_AT_ONCE = """
+import threading
+import django; django.setup()
+from django.core.management import call_command
+from django.db import connection
+from breeds.models import Activation, ClassifierVersion
+
+call_command("migrate", verbosity=0)
+versions = [ClassifierVersion.objects.create(version=name, name=name, folder="x", image_size=1) for name in "ab"]
+start, errors = threading.Barrier(2), []
+
+def press(version):
+    start.wait()
+    for _ in range(10):
+        try:
+            version.activate()
+        except Exception as error:
+            errors.append(error)
+    connection.close()
+
+threads = [threading.Thread(target=press, args=[version]) for version in versions]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+active = ClassifierVersion.objects.filter(is_active=True).count()
+print(f"{active} active, {Activation.objects.count()} activations, {len(errors)} errors")
+"""
 
 
 # -- in the application -----------------------------------------------------------------------------------------------

@@ -182,6 +182,19 @@ def test_it_shows_every_table_in_the_same_few_queries(browser, reviewed, version
     assert queries() == few <= 12
 
 
+@pytest.mark.parametrize(("n", "blind", "said"), [
+    (19, OPEN, None), (20, OPEN, "that people looked at, so many were right"), (20, BLIND, "hidden from the reviewers"),
+])  # fmt: skip
+def test_it_says_beside_an_answer_how_often_its_level_was_right(staff, reviewed, n, blind, said):
+    reviewed(n, blind=blind)
+    (review,) = reviewed(1, level="unsure")
+    photo = review.photo
+    Photo.objects.filter(pk=photo.pk).update(source="model", decision="breed", breed=Breed.objects.get(slug="pug"))
+    page = staff.get(photo.get_absolute_url(), headers=ENGLISH).content.decode()
+    assert ("100%" in page) == bool(said)
+    assert said is None or said in page
+
+
 @pytest.mark.parametrize("wish", ["", "x", "99999", "9" * 30])
 def test_it_shows_all_versions_for_one_that_is_not_there(browser, version, wish):
     assert browser.get(PAGE, {"version": wish}).context["chosen"] is None

@@ -117,6 +117,32 @@ def test_it_says_so_when_the_photo_is_gone(browser, number):
     assert "This photo was deleted meanwhile" in page.content.decode()
 
 
+def test_it_says_so_when_the_photo_is_deleted_while_the_review_is_written(browser, answered, monkeypatch):
+    photo, other = answered(1, "unsure"), answered(2, "unsure")
+    record = type(Review.objects.all()).record
+
+    def after_it_was_deleted(self, reviewed, **said):
+        Photo.objects.get(pk=reviewed.pk).delete_with_files()
+        return record(self, reviewed, **said)
+
+    monkeypatch.setattr(type(Review.objects.all()), "record", after_it_was_deleted)
+    response = say(browser, photo, verdict="not_a_dog")
+    assert "This photo was deleted meanwhile" in response.content.decode()
+    assert response.context["photo"] == other
+    assert not Review.objects.exists()
+
+
+def test_it_keeps_what_two_people_say_of_one_card_and_tells_the_second(browser, answered, sami):
+    """The first one's turn was over before it was answered."""
+    photo = answered(1, "unsure")
+    shown(browser)
+    Review.objects.record(photo, by=sami, verdict="correct", breed=Breed.objects.get(slug="pug"))
+    page = say(browser, photo, verdict="not_a_dog").content.decode()
+    assert "Meanwhile somebody else had answered" in page
+    assert photo.reviews.count() == 2
+    assert Photo.objects.get(pk=1).decision == "not_a_dog"
+
+
 # -- one card, one person -----------------------------------------------------------------------------------------
 
 

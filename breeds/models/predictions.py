@@ -187,6 +187,8 @@ class Prediction(models.Model):
             models.Index(fields=["-priority", "id"], condition=Q(status="pending"), name="pending_by_urgency"),
             models.Index(fields=["leased_until"], condition=Q(status="running"), name="running_by_lease"),
             models.Index(fields=["version", "finished_at"], condition=Q(status="done"), name="answers_by_time"),
+            # Without it SQLite looks for one photo's answer of a version among all answers of that version.
+            models.Index(fields=["photo", "version"], condition=Q(status="done"), name="answers_by_photo"),
         ]
 
     def __str__(self):

@@ -29,10 +29,10 @@ class ReviewTurnQuerySet(models.QuerySet):
         return None
 
     def grid_for(self, user, photos, most: int, now: datetime | None = None) -> list:
-        """Up to `most` of `photos` in their order, held by `user` from now on; those of an earlier grid are free."""
+        """Up to `most` of `photos` in their order, held by `user` from now on; what was held until now is free."""
         now = now or timezone.now()
         until = now + timedelta(seconds=settings.REVIEW_TURN_SECONDS)
-        self.filter(Q(until__lte=now) | Q(by=user, in_grid=True)).delete()
+        self.filter(Q(until__lte=now) | Q(by=user, put_off=False)).delete()
         wanted = list(photos.exclude(Exists(self.model.objects.filter(photo=OuterRef("pk"))))[:most])
         turns = [self.model(photo=photo, by=user, until=until, in_grid=True) for photo in wanted]
         self.bulk_create(turns, ignore_conflicts=True)

@@ -87,7 +87,7 @@ class ClassifierVersion(models.Model):
     objects = ClassifierVersionQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("classifier version")
+        verbose_name, verbose_name_plural = _("classifier version"), _("classifier versions")
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(fields=["is_active"], condition=Q(is_active=True), name="one_active_version")
@@ -141,7 +141,7 @@ class Activation(models.Model):
     at = models.DateTimeField(_("activated"), default=timezone.now)
 
     class Meta:
-        verbose_name = _("activation")
+        verbose_name, verbose_name_plural = _("activation"), _("activations")
         ordering = ["-pk"]
 
     def __str__(self):

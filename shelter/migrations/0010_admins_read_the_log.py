@@ -22,4 +22,14 @@ class Migration(migrations.Migration):
 
     dependencies = [("breeds", "0009_model_life"), ("shelter", "0009_saved_searches_and_facets")]
 
-    operations = [migrations.RunPython(give_rights, migrations.RunPython.noop)]
+    operations = [
+        migrations.AlterModelOptions(
+            name="animal",
+            options={"ordering": ["name_folded", "pk"], "verbose_name": "animal", "verbose_name_plural": "animals"},
+        ),
+        migrations.AlterModelOptions(
+            name="apitoken",
+            options={"ordering": ["-created_at"], "verbose_name": "API token", "verbose_name_plural": "API tokens"},
+        ),
+        migrations.RunPython(give_rights, migrations.RunPython.noop),
+    ]
