@@ -35,6 +35,7 @@ class Flair:
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
         self.url = f"http://127.0.0.1:{environment['PORT']}"
+        self.supervisor = None
 
     def start(self) -> None:
         """What it prints goes to a file: a pipe that nobody reads is full after 500 requests, and all stands still."""
@@ -131,9 +132,9 @@ def serving(data_dir: Path):
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }  # fmt: skip
         flair = Flair(environment)
-        flair.start()
         try:
+            flair.start()
             yield flair
         finally:
-            if flair.supervisor.poll() is None:
+            if flair.supervisor and flair.supervisor.poll() is None:
                 flair.stop()
