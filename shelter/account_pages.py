@@ -1,7 +1,9 @@
 """What people settle for themselves: mail address, language, password, and the tokens of their scripts."""
 
+from axes.utils import reset
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import PasswordResetConfirmView
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -11,6 +13,14 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from shelter.forms import MailForm, TokenForm
 from shelter.models import ApiToken
+
+
+class NewPasswordView(PasswordResetConfirmView):
+    """Whoever has read the mail is who they say: what was typed wrong before no longer locks the account."""
+
+    def form_valid(self, form):
+        reset(username=self.user.get_username())
+        return super().form_valid(form)
 
 
 @sensitive_post_parameters("password")

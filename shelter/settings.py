@@ -8,6 +8,7 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
+from kombu import Exchange, Queue
 
 env = environ.Env()
 
@@ -172,6 +173,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     if REDIS_URL
     else {"folder": str(DATA_DIR / "queue"), "polling_interval": 0.1}
 )
+# Imports have a queue of their own, and workers take from both in turn: behind the hints of thousands of photos that
+# wait for an answer, an import would come to turn every few minutes only.
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "imports")]
+CELERY_TASK_ROUTES = {"shelter.tasks.run_imports": {"queue": "imports"}}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_PUBLISH_RETRY = False  # a request never waits for a broker: the sweeper sends the hint again
 CELERY_TASK_IGNORE_RESULT = True

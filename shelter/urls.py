@@ -91,7 +91,7 @@ urlpatterns = [
         name="password_reset",
     ),
     path("accounts/password_reset/done/", auth.PasswordResetDoneView.as_view(), name="password_reset_done"),
-    path("accounts/reset/<uidb64>/<token>/", auth.PasswordResetConfirmView.as_view(), name="password_reset_confirm"),
+    path("accounts/reset/<uidb64>/<token>/", account_pages.NewPasswordView.as_view(), name="password_reset_confirm"),
     path("accounts/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),

@@ -36,6 +36,7 @@ class Flair:
         self.environment = environment
         self.url = f"http://127.0.0.1:{environment['PORT']}"
         self.output = Path(environment["FLAIR_DATA_DIR"]) / "output.log"
+        self.supervisor = None
 
     def start(self) -> None:
         """What it prints goes to a file: a pipe that nobody reads is full after 500 requests, and all stands still."""
@@ -138,9 +139,9 @@ def serving(data_dir: Path):
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }  # fmt: skip
         flair = Flair(environment)
-        flair.start()
         try:
+            flair.start()
             yield flair
         finally:
-            if flair.supervisor.poll() is None:
+            if flair.supervisor and flair.supervisor.poll() is None:
                 flair.stop()

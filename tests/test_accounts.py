@@ -87,8 +87,34 @@ def test_it_keeps_the_language_longer_than_the_browser_is_open(client, db):
     assert response.cookies["django_language"]["max-age"] > 300 * 24 * 3600
 
 
-def test_it_says_in_plain_words_that_an_account_is_locked(client, anne, settings):
+def fail_to_log_in(client, settings, language="fr"):
     for _ in range(settings.AXES_FAILURE_LIMIT):
-        response = client.post(reverse("login"), {"username": "anne", "password": "wrong"})
+        wrong = {"username": "anne", "password": "wrong"}
+        response = client.post(reverse("login"), wrong, headers={"Accept-Language": language})
+    return response
+
+
+@pytest.mark.parametrize(("language", "words"), [("fr", "quart d’heure"), ("en", "quarter of an hour")])
+def test_it_says_in_plain_words_that_an_account_is_locked(client, anne, settings, language, words):
+    response = fail_to_log_in(client, settings, language)
     assert response.status_code == 429
-    assert "quart d’heure" in response.content.decode()
+    assert words in response.content.decode()
+    assert reverse("password_reset") in response.content.decode()
+
+
+def test_it_locks_nobody_else(client, anne, bruno, settings):
+    fail_to_log_in(client, settings)
+    assert client.post(reverse("login"), {"username": "bruno", "password": "un-mot-de-passe"}).status_code == 302
+
+
+def test_it_opens_a_locked_account_to_who_has_read_its_mail(client, anne, settings, mailoutbox):
+    fail_to_log_in(client, settings)
+    right = {"username": "anne", "password": "un-mot-de-passe"}
+    assert client.post(reverse("login"), right).status_code == 429  # even the right password has to wait
+    anne.email = "anne@example.org"
+    anne.save()
+    client.post(reverse("password_reset"), {"email": "anne@example.org"})
+    form = client.get(re.search(r"http://testserver(/\S+)", mailoutbox[0].body)[1], follow=True)
+    new = {"new_password1": "un-autre-mot-1", "new_password2": "un-autre-mot-1"}
+    client.post(form.redirect_chain[-1][0], new)
+    assert client.post(reverse("login"), right | {"password": "un-autre-mot-1"}).status_code == 302

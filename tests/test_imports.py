@@ -378,3 +378,16 @@ def test_an_encrypted_entry_costs_no_other(anne):
     batch = received(anne, patched(zipped({"a.jpg": jpeg(1), "b.jpg": jpeg(2)}), flags=1))
     run_imports()
     assert outcomes(batch) == {"a.jpg": "encrypted", "b.jpg": "accepted"}
+
+
+def test_it_queues_imports_apart_from_the_hints_of_photos_and_workers_take_from_both():
+    from shelter.celery import app
+
+    def queue_of(task: str) -> str:
+        return app.amqp.router.route({}, task)["queue"].name
+
+    assert queue_of("shelter.tasks.run_imports") != queue_of("breeds.tasks.classify_photos")
+    assert {queue_of(name) for name in app.tasks if "flair" not in name} == set(app.amqp.queues)
+    assert {(queue.exchange.name, queue.routing_key) for queue in app.amqp.queues.values()} == {
+        (name, name) for name in app.amqp.queues
+    }
