@@ -138,10 +138,14 @@ class Load:
 
 
 def started_rival(stack: ExitStack, name: str) -> Server:
+    """In a process group of its own, to be ended as a whole, but in this session, as Flair is.
+
+    Linux shares the processors out between sessions first: another one would get more, or less, than Flair.
+    """
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.rival_{name}", str(port)],
-        cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}, start_new_session=True,
+        cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}, process_group=0,
     )  # fmt: skip
     stack.callback(_end, process)
     server = Server({"litserve": "LitServe", "flask": "Flask + model.predict"}[name], port)
