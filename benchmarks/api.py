@@ -3,9 +3,10 @@
     python -m benchmarks.api                     # 1, 8 and 32 clients, against LitServe and Flask + model.predict
     python -m benchmarks.api --requests 20 --clients 1 4 --against litserve
 
-All servers run at once, as `make run` and `benchmarks.rivals` start them, and are asked in turn: only one has work at a
-time, and a machine that is slow for a while is slow for all. A client sends its next request when it has the answer to
-the one before; a 429 is waited out and counts into the latency. Each request carries other bytes.
+All servers run at once, as `make run` and `benchmarks.rival_…` start them, and are asked in turn: only one has work at
+a time, and a machine that is slow for a while is slow for all. A client sends its next request when it has the answer
+to the one before; a 429 is waited out and counts into the latency. Each request carries other bytes. Photos of more
+than 1 MB are more than LitServe can hand from its web process to its worker.
 """
 
 import argparse
@@ -137,10 +138,14 @@ class Load:
 
 
 def started_rival(stack: ExitStack, name: str) -> Server:
+    """In a process group of its own, to be ended as a whole, but in this session, as Flair is.
+
+    Linux shares the processors out between sessions first: another one would get more, or less, than Flair.
+    """
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.rivals", name, str(port)],
-        cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}, start_new_session=True,
+        [sys.executable, "-m", f"benchmarks.rival_{name}", str(port)],
+        cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}, process_group=0,
     )  # fmt: skip
     stack.callback(_end, process)
     server = Server({"litserve": "LitServe", "flask": "Flask + model.predict"}[name], port)

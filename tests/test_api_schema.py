@@ -3,6 +3,8 @@
 import pytest
 import schemathesis
 from django.core.cache import cache
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
@@ -101,7 +103,11 @@ def stocked(api, classifier, anne, settings):
     api("post", "/webhooks/", json={"url": "https://example.org/", "events": ["prediction.done"]})
     api("post", "/imports/", json={"name": "a.zip", "size": 10})
     classifier.row().activate()
-    return ApiToken.issue(anne, ["read", "upload", "review"])[1]
+    for signal in (request_started, request_finished):  # or the application would hang up on the test's transaction
+        signal.disconnect(close_old_connections)
+    yield ApiToken.issue(anne, ["read", "upload", "review"])[1]
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS, ids=[f"{method} {path}" for method, path in CALLS])
