@@ -22,6 +22,7 @@ from shelter.imports import Import
 from shelter.models import ApiToken, Photo, SavedSearch
 from shelter.removals import Removal
 from shelter.uploads import upload_into
+from shelter.webhooks import Webhook
 from tests.conftest import of_staff
 from tests.serving import ROOT
 from tests.support import jpeg, upload
@@ -56,7 +57,10 @@ ACCOUNTS = rule(stranger="login", anne="ok", bruno="ok", rita="ok", chloe="ok")
 OWNER = rule(stranger="login", anne="ok", bruno="hidden", rita="hidden", chloe="hidden")
 REVIEWERS = rule(stranger="login", anne="no", bruno="no", rita="ok", chloe="ok")
 ADMINS = rule(stranger="admin login", anne="admin login", bruno="admin login", rita="admin login", chloe="ok")
+MANAGERS = rule(stranger="login", anne="no", bruno="no", rita="no", chloe="ok")
 READ, UPLOAD, REVIEW = by_key("read"), by_key("upload"), by_key("review")
+OTHERS = dict.fromkeys(["bruno", "rita", "chloe"], "hidden")
+OWN_KEY, OWN_UPLOAD = READ | OTHERS, UPLOAD | OTHERS
 
 # -- what --------------------------------------------------------------------------------------------------------------
 # name of the address -> {method: (rule, status for those who may)}. Methods that a row leaves out are refused with 405.
@@ -68,18 +72,29 @@ PAGES = {
     "import": {"GET": (ACCOUNTS, 200)},
     "import_progress": {"GET": (ACCOUNTS, 200)},
     "import_receipts": {"GET": (ACCOUNTS, 200)},
+    "import_suggestions": {"GET": (ACCOUNTS, 200)},
     "import_dogs": {"POST": (ACCOUNTS, 302)},
     "import_part": {"POST": (OWNER, 409)},
     "photo_list": {"GET": (ACCOUNTS, 200)},
     "photo_csv": {"GET": (ACCOUNTS, 200)},
     "photo_zip": {"GET": (ACCOUNTS, 200)},
     "photo": {"GET": (ACCOUNTS, 200)},
-    "photo_answer": {"GET": (ACCOUNTS, 200)},
+    "photo_answers": {"GET": (ACCOUNTS, 200)},
     "photo_file": {"GET": (ACCOUNTS, 200)},
     "photo_lookalikes": {"GET": (ACCOUNTS, 200)},
     "photo_review": {"POST": (ACCOUNTS, 422)},
     "review_withdraw": {"POST": (ACCOUNTS, 302)},
     "review_queue": {"GET": (REVIEWERS, 200), "POST": (REVIEWERS, 302)},
+    "review_grid": {"GET": (REVIEWERS, 200), "POST": (REVIEWERS, 302)},
+    "review_lookalikes": {"GET": (REVIEWERS, 200)},
+    "quality": {"GET": (REVIEWERS, 200)},
+    "model_list": {"GET": (MANAGERS, 200)},
+    "model_progress": {"GET": (MANAGERS, 200)},
+    "model": {"GET": (MANAGERS, 200)},
+    "model_trial_progress": {"GET": (MANAGERS, 200)},
+    "model_activate": {"GET": (MANAGERS, 200), "POST": (MANAGERS, 302)},
+    "model_try": {"POST": (MANAGERS, 302)},
+    "model_again": {"POST": (MANAGERS, 302)},
     "review_later": {"POST": (REVIEWERS, 302)},
     "review_undo": {"POST": (REVIEWERS, 302)},
     "save_search": {"POST": (ACCOUNTS, 302)},
@@ -114,9 +129,25 @@ PAGES = {
     "predict": {"POST": (READ, 400)},
     "photo-list": {"GET": (READ, 200), "POST": (UPLOAD, 400)},
     "photo-check": {"POST": (UPLOAD, 415)},
-    "photo-detail": {"GET": (READ, 200)},
+    "photo-detail": {"GET": (READ, 200), "PATCH": (UPLOAD, 400)},
+    "photo-predictions": {"GET": (READ, 200)},
+    "photo-export": {"GET": (READ, 400)},
     "photo-similar": {"GET": (READ, 200)},
     "photo-reviews": {"POST": (REVIEW, 400)},
+    "animal-list": {"GET": (READ, 200), "POST": (UPLOAD, 415)},
+    "animal-detail": {"GET": (READ, 200), "PATCH": (UPLOAD, 200)},
+    "breed-list": {"GET": (READ, 200)},
+    "breed-detail": {"GET": (READ, 200)},
+    "breed-groups": {"GET": (READ, 200)},
+    "model-list": {"GET": (READ, 200)},
+    "model-detail": {"GET": (READ, 200)},
+    "import-list": {"GET": (READ, 200), "POST": (UPLOAD, 400)},
+    "import-detail": {"GET": (READ, 200)},
+    "import-items": {"GET": (READ, 200)},
+    "import-part": {"PUT": (OWN_UPLOAD, 400)},
+    "webhook-list": {"GET": (READ, 200), "POST": (READ, 415)},
+    "webhook-detail": {"GET": (OWN_KEY, 200), "DELETE": (OWN_KEY, 204)},
+    "webhook-deliveries": {"GET": (OWN_KEY, 200)},
 }
 
 # What an administrator may do with the rows of each model in the admin; everybody else is sent to its login.
@@ -135,6 +166,10 @@ ADMIN_MODELS = {
     "shelter_apitoken": {"change", "delete"},
     "shelter_photo": {"change", "delete"},
     "shelter_removal": LOOK,
+    "admin_logentry": LOOK,
+    "breeds_activation": LOOK,
+    "shelter_import": LOOK,
+    "shelter_webhook": {"change", "delete"},
 }
 ADMIN_PAGES = {
     "admin:index": {"GET": (ADMINS, 200)},
@@ -178,16 +213,24 @@ def world(anne, bruno, chloe, classifier, client, monkeypatch):
         archive=Import.objects.receive(anne, "a.zip", 100), prediction=photo.predictions.get(),
         search=SavedSearch.objects.create(user=anne, name="Beagles", query="q=beagle"), version=classifier.row(),
         review=Review.objects.record(photo, by=anne, verdict=Review.Verdict.NOT_A_DOG).review,
+        webhook=Webhook.objects.create(user=anne, url="https://example.org/flair", events=["review.changed"]),
         removal=Removal.objects.create(rule="receipts", days=1, object_id=1, of=timezone.now()),
     )  # fmt: skip
 
 
 def address(name: str, world) -> str:
     arguments = {
-        "import_list": [],
         "import_part": [world.archive.pk, 0],
         "photo_file": [world.photo.pk, "preview"],
         "animal": [world.animal.pk],
+        "animal-detail": [world.animal.pk],
+        "breed-detail": [world.photo.breed.slug if world.photo.breed else "beagle"],
+        "model-detail": [world.version.version],
+        "import-part": [world.archive.pk, 0],
+        "import_list": [],
+        "import-list": [],
+        "webhook-detail": [world.webhook.pk],
+        "webhook-deliveries": [world.webhook.pk],
         "animal_edit": [world.animal.pk],
         "animal_photo": [world.animal.pk],
         "review_withdraw": [world.review.pk],
@@ -203,10 +246,19 @@ def address(name: str, world) -> str:
     if name not in arguments:
         one_import = name.startswith("import")
         one_photo = name in {
-            "photo", "photo_answer", "photo_lookalikes", "photo_review", "photo-detail", "photo-similar",
-            "photo-reviews", "review_later",
+            "photo", "photo_lookalikes", "photo_review", "photo-detail", "photo-similar",
+            "photo-reviews", "photo-predictions", "review_later", "review_lookalikes",
         }  # fmt: skip
-        arguments[name] = [world.batch.pk] if one_import else [world.photo.pk] if one_photo else []
+        one_version = name in {"model", "model_trial_progress", "model_activate", "model_try"}
+        arguments[name] = (
+            [world.version.pk]
+            if one_version
+            else [world.batch.pk]
+            if one_import
+            else [world.photo.pk]
+            if one_photo
+            else []
+        )
     return reverse(name, args=arguments[name])
 
 

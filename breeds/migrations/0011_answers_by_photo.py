@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('breeds', '0010_grid_turns'),
+        ("breeds", "0010_grid_turns"),
         ('shelter', '0010_admins_read_the_log'),
     ]
 

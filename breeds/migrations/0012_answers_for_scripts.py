@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("breeds", "0010_grid_turns"),
+        ("breeds", "0011_answers_by_photo"),
     ]
 
     operations = [
