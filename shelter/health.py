@@ -70,7 +70,7 @@ def check_media() -> None:
 
 def check_broker() -> None:
     with app.connection_for_write() as broker:
-        broker.ensure_connection(max_retries=1, timeout=2, reraise_as_library_errors=False)
+        broker.ensure_connection(max_retries=1, interval_start=0, timeout=2, reraise_as_library_errors=False)
         broker.default_channel.queue_declare(app.conf.task_default_queue)
 
 

@@ -169,7 +169,14 @@ FILE_UPLOAD_PERMISSIONS = 0o640
 REDIS_URL = env.str("REDIS_URL", default="")
 CELERY_BROKER_URL = REDIS_URL or "flair-folder://localhost"
 CELERY_BROKER_TRANSPORT_OPTIONS = (
-    {"visibility_timeout": 600, "unacked_restore_throttle": 1, "socket_connect_timeout": 2}
+    {
+        "visibility_timeout": 600,
+        "unacked_restore_throttle": 1,
+        # Whoever sends a hint tries once more and gives up: by default an upload waited 6 s for a Redis that was down.
+        "socket_connect_timeout": 1,
+        "max_retries": 1,
+        "interval_start": 0,
+    }
     if REDIS_URL
     else {"folder": str(DATA_DIR / "queue"), "polling_interval": 0.1}
 )

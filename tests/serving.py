@@ -124,8 +124,8 @@ def own_database(url: str):
 
 
 @contextmanager
-def serving(data_dir: Path):
-    """Start Flair on the services that the tests themselves run on, and stop it in the end."""
+def serving(data_dir: Path, **variables: str):
+    """Start Flair on the services that the tests themselves run on, or on others by variables; stop it in the end."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with own_database(os.environ.get("DATABASE_URL", "")) as database:
         environment = os.environ | database | {
@@ -138,7 +138,7 @@ def serving(data_dir: Path):
             "USER": subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip(),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }  # fmt: skip
-        flair = Flair(environment)
+        flair = Flair(environment | variables)
         try:
             flair.start()
             yield flair

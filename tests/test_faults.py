@@ -26,7 +26,7 @@ from shelter.imports import Import, ImportItem
 from shelter.models import Photo
 from shelter.tasks import run_imports, work_slice
 from shelter.uploads import upload_photo
-from tests.serving import ROOT, serving, wait_until
+from tests.serving import ROOT, free_port, serving, wait_until
 from tests.support import jpeg, upload
 from tests.test_archives import zipped
 
@@ -368,3 +368,41 @@ def test_it_loses_nothing_though_web_and_workers_are_killed_again_and_again(flai
     assert len(set(ids)) == 20
     answered(flair, token, ids, 150)
     flair.manage("fsck", "--grace", "0", "--hashes")
+
+
+@contextmanager
+def redis_server(port: int):
+    """A Redis of the test's own, which it may kill."""
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server is installed")
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(port), 20, "an answer of Redis")
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return redis.Redis(port=port).ping()
+    except redis.ConnectionError:
+        return False
+
+
+@pytest.mark.slow
+def test_it_takes_photos_in_at_once_while_redis_is_killed_and_answers_them_after(tmp_path):
+    port = free_port()
+    with redis_server(port) as first, serving(tmp_path / "data", REDIS_URL=f"redis://127.0.0.1:{port}/0") as flair:
+        token = flair.token()
+        ids = [flair.api("POST", "/photos/", token, jpeg(100))["id"]]
+        answered(flair, token, ids)
+        first.kill()
+        first.wait()
+        started = time.monotonic()
+        ids += [flair.api("POST", "/photos/", token, jpeg(seed))["id"] for seed in range(101, 105)]
+        assert time.monotonic() - started < 4 * 5  # seconds; on an idle machine a twentieth of that
+        with redis_server(port):
+            answered(flair, token, ids)
