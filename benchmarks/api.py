@@ -206,7 +206,7 @@ def main() -> None:
 
 def measured(servers, keeps: bool, shown, requests: int, clients: int, rounds: int) -> dict[str, Cell]:
     for server in servers:
-        Load(server, keeps, shown, 2 * clients).run(clients)  # threads and processes that have not worked yet
+        Load(server, keeps, shown, 48).run(16)  # so that every process and thread has loaded what it needs
     parts = {server.name: [] for server in servers}
     for _ in range(rounds):
         for server in servers:

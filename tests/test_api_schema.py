@@ -94,8 +94,11 @@ def test_it_serves_its_documentation_without_any_other_server(client, db):
 
 
 @pytest.fixture
-def stocked(api, classifier, anne, settings):
-    """Some of everything, and a key for all of it."""
+def stocked(document, api, classifier, anne, settings):
+    """Some of everything, and a key for all of it.
+
+    The test's client connects again, with every call, the signals that are cut off here: so `document` comes before.
+    """
     cache.clear()
     settings.API_RATES = dict.fromkeys(settings.API_RATES, 10**9)
     photo = api("post", "/photos/", {"image": upload()}).json()

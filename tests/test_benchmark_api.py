@@ -2,6 +2,7 @@
 
 import io
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -66,7 +67,7 @@ def test_it_prints_the_ratios_of_each_to_flair(server, capsys):
     cell = Load(server[0], False, photos(64, 48), 8).run(2)
     both = joined([cell, cell])
     assert (len(both.latencies), both.failed) == (2 * len(cell.latencies), 2 * cell.failed)
-    print_table("predict/", 2, {"Flair": both, "LitServe": both})
+    print_table("predict/", 2, {"Flair": both, "LitServe": replace(both)})
     ours, other = capsys.readouterr().out.splitlines()[-2:]
     assert "×" not in ours
     assert other.count("1.00×") == 2
