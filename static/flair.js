@@ -23,6 +23,7 @@ const RARELY = 15_000;
 let untilNextQuestion = SOON;
 let nextQuestion = null;
 let firstAsked = 0;
+let isAsking = false;
 
 function awaitAnswers() {
   untilNextQuestion = SOON;
@@ -31,7 +32,7 @@ function awaitAnswers() {
 
 function planQuestion() {
   clearTimeout(nextQuestion);
-  if (!document.hidden && document.querySelector("[data-awaited]"))
+  if (!isAsking && !document.hidden && document.querySelector("[data-awaited]"))
     nextQuestion = setTimeout(askForAnswers, untilNextQuestion);
 }
 
@@ -44,14 +45,16 @@ function awaitedPhotos() {
 
 async function askForAnswers() {
   let answers = [];
+  isAsking = true;
   try {
     const address = document.body.dataset.answers;
     const response = await fetch(`${address}?photos=${awaitedPhotos()}`);
-    if (response.redirected && new URL(response.url).pathname !== address) return sayThatTheSessionIsOver();
-    if (response.ok) answers = answersIn(await response.text());
+    if (response.redirected && new URL(response.url).pathname !== address) sayThatTheSessionIsOver();
+    else if (response.ok) answers = answersIn(await response.text());
   } catch {
     // The connection is lost: asked again later.
   }
+  isAsking = false;
   answers.forEach(showAnswer);
   if (answers.length) document.body.dispatchEvent(new CustomEvent("answered"));
   firstAsked = answers.length ? 0 : firstAsked + MOST_AWAITED; // a photo that is stuck keeps no other one waiting
@@ -60,8 +63,10 @@ async function askForAnswers() {
 }
 
 function sayThatTheSessionIsOver() {
-  for (const words of document.querySelectorAll(".answer[data-awaited] .answer-words"))
-    words.textContent = document.body.dataset.signedOut;
+  for (const place of document.querySelectorAll("[data-awaited]")) {
+    place.removeAttribute("data-awaited");
+    (place.querySelector(".answer-words") ?? place).textContent = document.body.dataset.signedOut;
+  }
 }
 
 function answersIn(html) {

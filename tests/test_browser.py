@@ -205,12 +205,12 @@ def test_it_sends_thirty_files_a_few_at_a_time_with_pause_and_filterable_receipt
     page.wait_for_timeout(500)
     assert len(gate.held) == 3  # a few in flight, the others wait
 
-    page.get_by_role("button", name="Pause").click()
+    page.locator("#batch").get_by_role("button", name="Pause").click()
     gate.open()
     expect(page.locator(".batch-text")).to_contain_text("Envoi : 3 sur 30 · En pause")
     expect(page.locator("li.receipt", has_text="En pause")).to_have_count(27)
 
-    page.get_by_role("button", name="Reprendre").click()
+    page.locator("#batch").get_by_role("button", name="Reprendre").click()
     expect(page.locator("li.receipt.accepted")).to_have_count(26, timeout=60 * SECONDS)
     expect(page.locator("li.receipt.refused")).to_have_count(3)
     expect(page.locator("li.receipt.known")).to_have_count(1)
