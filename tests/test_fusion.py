@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from benchmarks import fusion as benchmark
 from ml.calibration import softmax
-from ml.decision import Because, Label, Level, Thresholds, decide
+from ml.decision import Because, Label, Level, Thresholds, decide, energy_of
 from ml.fusion import agreement, choose_agreement, draw_groups, fuse, fuse_probabilities
 
 LABELS = [
@@ -205,6 +205,7 @@ class DrawnExamination:
     def __init__(self, seed: int = 0):
         self.probs, self.label_index = drawn(seed, sharpness=5.0)
         self.logits = np.log(np.maximum(self.probs, 1e-9)) + 9
+        self.energies = energy_of(self.logits)
         labels = tuple(Label(f"breed_{i}", f"group_{i // 4}") for i in range(20))
         thresholds = Thresholds(energy=2.0, breed=0.8, group=0.8)
         self.classifier = SimpleNamespace(checkpoint=SimpleNamespace(labels=labels, thresholds=thresholds))
