@@ -218,7 +218,7 @@ def one(name: str) -> bytes:
 ZIPS = {
     "way up": (lambda: one("a/../../../etc/cron.d/x.jpg"), ["unsafe_path"]),
     "way up at the end": (lambda: one("a/.."), ["unsafe_path"]),
-    "root": (lambda: one("/root/a.jpg"), ["unsafe_path"]),
+    "root": (lambda: one("/etc/a.jpg"), ["unsafe_path"]),
     "drive": (lambda: one("C:\\Windows\\System32\\a.jpg"), ["unsafe_path"]),
     "drive without a root": (lambda: one("c:a.jpg"), ["unsafe_path"]),
     "share of a network": (lambda: one("\\\\server\\share\\a.jpg"), ["unsafe_path"]),
