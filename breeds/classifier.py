@@ -134,6 +134,7 @@ def verified_version(named: str) -> ClassifierVersion:
 
     Its network was loaded and answers with numbers, of labels that are breeds here. Raises `BadCheckpoint`.
     """
+    from ml.checkpoint import checkpoint_in
     from ml.inference import Classifier
 
     folder, registered = Path(named), None
@@ -143,7 +144,7 @@ def verified_version(named: str) -> ClassifierVersion:
             raise BadCheckpoint(f"Expected a checkpoint folder or a version that is registered. Received: {named}.")
         registered = known[0]
         folder = Path(registered.folder)
-    folder = folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder
+    folder = checkpoint_in(folder)
     checkpoint = Classifier.load(folder).checkpoint  # anew: what is in the folder now, not what was
     if registered and registered.version != checkpoint.version:
         raise BadCheckpoint(f"Expected version {registered.version} in {folder}. Received: {checkpoint.version}.")

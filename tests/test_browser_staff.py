@@ -111,8 +111,9 @@ def test_it_shows_how_an_import_from_a_disk_went(page, flair, tmp_path):
     log_in(page)
     page.goto("/imports/")
     page.locator("main a[href^='/imports/']", has_text="disque").first.click()
-    expect(page.locator("main")).to_contain_text("3")
-    expect(page.locator("main")).to_contain_text("Été")
+    expect(page.locator(".batch-text")).to_contain_text("4 fichiers sur 4")
+    expect(page.locator(".figures")).to_contain_text("Pas une photo 1")
+    expect(page.locator("main")).to_contain_text("Été, 3 photos")
 
 
 def test_it_locks_out_who_guesses_and_lets_in_who_has_read_the_mail(page, flair, complaints):
