@@ -22,7 +22,7 @@ from ml.datasets import load_dataset, scan_dataset
 from ml.evaluation import wilson_interval
 from ml.fusion import fuse_probabilities
 from ml.inference import Classifier
-from ml.preprocessing import decode_image, to_pixels, to_square_image
+from ml.preprocessing import decode_image, decoded_side, to_pixels, to_square_image
 from ml.reports import track
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
@@ -112,7 +112,7 @@ def ways_to_look(classifier: Classifier) -> dict[str, Callable[[Image.Image], li
 def measure(classifier: Classifier, photos: list[bytes], label_index: np.ndarray, say=print) -> dict:
     """Figures of each way, said as they come. `milliseconds` are those of the network runs alone, a photo's median."""
     checkpoint, figures = classifier.checkpoint, {}
-    images = [decode_image(data, 2 * checkpoint.image_size) for data in photos]
+    images = [decode_image(data, decoded_side(checkpoint.image_size)) for data in photos]
     for name, look in ways_to_look(classifier).items():
         probs, times = [], []
         for image in track(images, name):

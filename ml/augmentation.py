@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ml.datasets import Dataset, Item
-from ml.preprocessing import apply_steps, decode_image, to_pixels, to_square_image
+from ml.preprocessing import apply_steps, decode_image, decoded_side, to_pixels, to_square_image
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -81,7 +81,7 @@ def random_affine(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def prepared_square(dataset: Dataset, item: Item, image_size: int, steps: tuple[str, ...]) -> Image.Image:
     """The centre view of a photo after `steps`; of a prepared folder, what lies there already."""
-    square = to_square_image(decode_image(dataset.read(item), 2 * image_size), image_size)
+    square = to_square_image(decode_image(dataset.read(item), decoded_side(image_size)), image_size)
     if dataset.steps:
         return square.convert("L") if "greyscale" in dataset.steps else square
     return apply_steps(square, steps)

@@ -19,7 +19,15 @@ from ml.calibration import softmax
 from ml.checkpoint import Checkpoint, load_checkpoint
 from ml.decision import Candidate, Decision, Reason, decide, energy_of
 from ml.duplicates import difference_hash
-from ml.preprocessing import apply_steps, decode_image, prepare_image, render_preview, to_pixels, to_square_image
+from ml.preprocessing import (
+    apply_steps,
+    decode_image,
+    decoded_side,
+    prepare_image,
+    render_preview,
+    to_pixels,
+    to_square_image,
+)
 
 
 class Session:
@@ -158,7 +166,7 @@ class Classifier:
     def classify(self, image_bytes: bytes, top_k: int = 5, *, keeps_look: bool = True) -> Classification:
         """Without `keeps_look`, no `preview` (empty) and no `dhash` (0) are made. Raises `UnreadableImage`."""
         start = time.perf_counter()
-        image = decode_image(image_bytes, 2 * self.checkpoint.image_size)
+        image = decode_image(image_bytes, decoded_side(self.checkpoint.image_size))
         square = to_square_image(image, self.checkpoint.image_size)
         outputs = self.session(to_pixels(apply_steps(square, self.checkpoint.steps)))
         logits = outputs["logits"]

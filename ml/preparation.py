@@ -24,7 +24,15 @@ from PIL import Image
 from ml import BadDataset, MLError, UnreadableImage
 from ml.datasets import FRACTIONS, MANIFEST, PREPARED, SPLITS, UNFINISHED, Dataset, Item, class_root
 from ml.files import write_whole
-from ml.preprocessing import STEPS, apply_steps, check_steps, decode_image, preprocessing_id, to_square_image
+from ml.preprocessing import (
+    STEPS,
+    apply_steps,
+    check_steps,
+    decode_image,
+    decoded_side,
+    preprocessing_id,
+    to_square_image,
+)
 from ml.reports import Report, subplots
 from ml.reviewed import load_joined
 
@@ -74,7 +82,7 @@ class Recipe:
 
     def decode(self, image_bytes: bytes) -> Image.Image:
         """As `prepare_image` decodes. Raises `UnreadableImage`."""
-        return decode_image(image_bytes, 2 * self.image_size)
+        return decode_image(image_bytes, decoded_side(self.image_size))
 
 
 def prepare_dataset(

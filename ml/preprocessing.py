@@ -31,8 +31,17 @@ def prepare_image(image_bytes: bytes, image_size: int, steps: Iterable[str] = ()
     Raises `UnreadableImage`, and `MLError` for an unknown step.
     """
     steps = check_steps(steps)
-    square = to_square_image(decode_image(image_bytes, 2 * image_size), image_size)
+    square = to_square_image(decode_image(image_bytes, decoded_side(image_size)), image_size)
     return to_pixels(apply_steps(square, steps))
+
+
+def decoded_side(image_size: int) -> int:
+    """The shortest side, in pixels, at which a photo is to be decoded for a network of `image_size` pixels.
+
+    Twice as large as the network sees it; from 448 pixels on 1.75 times will do, so that a photo of 5 MP is decoded at
+    1/4 of its size for 256 pixels as for 224, which is much quicker than at 1/2.
+    """
+    return max(min(2 * image_size, 448), 7 * image_size // 4)
 
 
 def check_steps(steps: Iterable[str]) -> tuple[str, ...]:
