@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import checkpoints, pixels, views
 from benchmarks import classifier as benchmark
-from benchmarks import views
 from ml.inference import Classifier
 from ml.preprocessing import prepare_image
-from tests.ml_support import colour_model, colour_network, encode, plain_picture, write_checkpoint
+from tests.ml_support import (
+    LABELS,
+    colour_model,
+    colour_network,
+    encode,
+    plain_picture,
+    write_checkpoint,
+    write_dataset,
+)
 
 JPEG = benchmark.made_jpeg((640, 480))
 
@@ -107,6 +115,20 @@ def test_it_measures_the_whole_way_beside_its_parts(checkpoint, capsys):
     assert "| other | not the same function |" in said
 
 
+@pytest.mark.slow
+def test_it_puts_checkpoints_into_one_table(tmp_path, capsys):
+    network = colour_network()
+    folders = [str(write_checkpoint(tmp_path / name, network=network)) for name in ("one", "two")]
+    photos = write_dataset(tmp_path / "photos", [label.slug for label in LABELS], photos=10)
+
+    rows = checkpoints.main([*folders, "--dataset", str(photos), "--whole", str(photos), "--rounds", "1"])
+
+    assert len(rows) == 2
+    assert all(len(row) == len(checkpoints.HEADS) and all(row) for row in rows)
+    assert rows[0][2:7] == rows[1][2:7]  # the same network on the same photos
+    assert "| checkpoint | pixels | top-1 |" in capsys.readouterr().out
+
+
 # -- several views ----------------------------------------------------------------------------------------------------
 
 
@@ -153,3 +175,17 @@ def test_it_measures_every_way_to_look(colours):
 
     assert len(figures) == 8
     assert {row["top1"] for row in figures.values()} == {1.0}
+
+
+@pytest.mark.slow
+def test_it_measures_the_same_network_at_several_sizes(colours, tmp_path, capsys):
+    photos = write_dataset(tmp_path / "photos", [label.slug for label in LABELS], photos=4)
+
+    figures = pixels.main(
+        ["--dataset", str(photos), "--checkpoint", str(colours.checkpoint.folder), "--split", "all",
+         "--sizes", "32", "48", "--rounds", "1"]
+    )  # fmt: skip
+
+    assert figures.keys() == {32, 48}
+    assert all(row["milliseconds"] > 0 for row in figures.values())
+    assert "| 48 |" in capsys.readouterr().out
