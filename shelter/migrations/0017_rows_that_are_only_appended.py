@@ -21,8 +21,8 @@ def protect(apps, schema_editor):
             """
             CREATE FUNCTION flair_only_appended() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
-                RAISE EXCEPTION 'rows of % are only appended', TG_TABLE_NAME
-                    USING ERRCODE = 'integrity_constraint_violation';
+                RAISE EXCEPTION USING MESSAGE = 'rows of ' || TG_TABLE_NAME || ' are only appended',
+                    ERRCODE = 'integrity_constraint_violation';
             END $$
             """
         )
