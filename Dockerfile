@@ -1,6 +1,7 @@
 # One image for web, worker and commands; which of them a container is, its command says.
 FROM python:3.11-slim-bookworm AS packages
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
 RUN python -m venv /venv
 COPY requirements.txt .
 RUN /venv/bin/pip install --requirement requirements.txt
@@ -17,7 +18,7 @@ COPY templates templates
 COPY ml ml
 COPY breeds breeds
 COPY shelter shelter
-USER flair
+USER 10001
 # The key is only there so that none is made and left in the image.
 RUN FLAIR_SECRET_KEY=only-while-building python manage.py collectstatic --no-input --verbosity 0
 EXPOSE 8000

@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run worker test test-all lint format lock messages bench-train bench-classifier bench-api
+.PHONY: help install run worker test test-all lint audit cluster-test format lock messages bench-train bench-classifier bench-api
 
 help:  ## show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -47,10 +47,18 @@ test: $(VENV)/.development  ## run the tests, those that need a browser left out
 test-all: $(VENV)/.development  ## run all tests, those in Chromium too
 	@$(BIN)/python -m pytest
 
-lint: $(VENV)/.development  ## check style, types of imports and missing migrations
+cluster-test: $(VENV)/.development  ## run compose.yaml on machines of its own, and cut some off (needs root, Debian)
+	@.ci/cluster-test
+
+lint: $(VENV)/.development  ## check style, missing migrations, the image and the composition
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python manage.py makemigrations --check --dry-run
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+
+audit: $(VENV)/.development  ## look for known vulnerabilities of the packages (asks the public database)
+	@$(BIN)/python .ci/audit.py
 
 format: $(VENV)/.development  ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""Refuse a request that is too large before a byte of it is parsed."""
+"""What is asked of a request before anything else: how large it is, and from where it comes."""
 
 from django.conf import settings
 from django.shortcuts import render
@@ -7,6 +7,8 @@ from shelter.problems import problem_response
 
 
 def limit_request_size(get_response):
+    """Refuse a request that is too large before a byte of it is parsed."""
+
     def middleware(request):
         length = request.META.get("CONTENT_LENGTH") or "0"
         size = int(length[:15]) if length.isascii() and length.isdigit() else 0  # of a thousand digits, 15 are enough
@@ -19,3 +21,14 @@ def limit_request_size(get_response):
         return render(request, "413.html", {"limit": limit}, status=413)
 
     return middleware
+
+
+def client_address(request) -> str | None:
+    """Who counts as one when passwords are guessed. Behind the proxy everybody has its address; it names theirs.
+
+    Only the last name is the proxy's; what stands before it, anybody may have written.
+    """
+    address = request.META.get("REMOTE_ADDR")
+    if settings.MEDIA_BY_PROXY:
+        return request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip() or address
+    return address

@@ -297,16 +297,14 @@ class Photo(models.Model):
     def thumbnail_name(self, side: int) -> str:
         return f"thumbnails/{side}/{self.sha256[:2]}/{self.sha256}.jpg"
 
-    def open_thumbnail(self, side: int):
-        """The preview in a smaller size: made when a page first shows it, then kept. Raises `FileNotFoundError`."""
+    def thumbnail(self, side: int) -> str:
+        """The name of the preview in a smaller size: made when a page first shows it. Raises `FileNotFoundError`."""
         storage, name = self.preview.storage, self.thumbnail_name(side)
-        try:
-            return storage.open(name, "rb")
-        except FileNotFoundError:
+        if not storage.exists(name):
             with self.preview.open("rb") as file:
                 content = shrink_image(file.read(), side)
             storage.save(name, ContentFile(content))
-            return storage.open(name, "rb")
+        return name
 
     @property
     def preview_name(self) -> str:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.db import connection
-from django.http import FileResponse, Http404, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
@@ -16,6 +16,7 @@ from breeds.caution import is_called_for
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Review, ReviewRefused
 from breeds.quality import track_record
 from shelter.answers import answers_of
+from shelter.media import file_response
 from shelter.models import Photo
 from shelter.problems import problem_response
 from shelter.reviews import ReviewForm, breed_names
@@ -138,17 +139,15 @@ def photo_file(request, pk, kind):
     if not file or kind not in {"original", "preview", *Photo.THUMBNAILS}:
         raise Http404
     try:
-        stored = found.open_thumbnail(Photo.THUMBNAILS[kind]) if kind in Photo.THUMBNAILS else file.open("rb")
+        stored = found.thumbnail(Photo.THUMBNAILS[kind]) if kind in Photo.THUMBNAILS else file.name
+        return file_response(
+            file.storage,
+            stored,
+            media_type=found.media_type if kind == "original" else "image/jpeg",
+            filename=found.original_name if kind == "original" else f"{kind}-{found.pk}.jpg",
+        )
     except FileNotFoundError:
         raise Http404 from None
-    response = FileResponse(
-        stored,
-        content_type=found.media_type if kind == "original" else "image/jpeg",
-        filename=found.original_name if kind == "original" else f"{kind}-{found.pk}.jpg",
-    )
-    response["Cache-Control"] = "private, max-age=86400, immutable"
-    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    return response
 
 
 @login_required

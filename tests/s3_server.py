@@ -40,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(200, ETag=_etag(body))
 
     def do_GET(self):
+        self.server.requests.append((self.path, dict(self.headers)))
         if not self._key:
             return self._list()
         if self._key not in self.server.objects:
@@ -85,12 +86,19 @@ def _joined(chunked: bytes) -> bytes:
 @contextmanager
 def s3_server():
     """(address, {key: (bytes, when it changed)}) of an empty store."""
+    with s3_server_that_notes() as server:
+        yield f"http://127.0.0.1:{server.server_port}", server.objects
+
+
+@contextmanager
+def s3_server_that_notes():
+    """The server of an empty store, with `objects` and the `requests` to read that came: (path and query, headers)."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.objects = {}
+    server.objects, server.requests = {}, []
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", server.objects
+        yield server
     finally:
         server.shutdown()
         server.server_close()

@@ -3,9 +3,11 @@
 # ruff: noqa: F811  (fixtures that are imported are also arguments)
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from django.urls import NoReverseMatch, reverse
 from playwright.sync_api import Page, expect
 
 from tests.support import drawn_dog, encoded
@@ -22,6 +24,7 @@ from tests.test_browser import (  # noqa: F401  (the fixtures)
     picture_for_docs,
     send,
 )
+from tests.test_permissions import ADMIN_MODELS, ADMIN_PAGES, PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -59,7 +62,7 @@ def barriers_on(page: Page) -> dict[tuple, list]:
     return barriers
 
 
-COATS = {"Éclair": ["#a8632f", "#d9a441"], "Noisette": ["#5b3a21", "#efe6d6"]}
+COATS = {"Éclair": ["#a8632f", "#d9a441"], "Noisette": ["#5b3a21", "#efe6d6"], "Pirate": ["#20201e", "#c9c4b8"]}
 
 
 def order_of(page: Page) -> list[str]:
@@ -143,3 +146,52 @@ def test_it_makes_a_key_and_revokes_it(page):
     page.get_by_role("button", name="Révoquer Site").click()
     expect(page.locator(".messages")).to_contain_text("n’ouvre plus rien")
     expect(page.locator(".tokens")).to_have_count(0)
+
+
+def pages_of_the_matrix(photo: str, animal: str) -> dict[str, str]:
+    """{name: address} of all that `tests/test_permissions.py` lists and that can be opened."""
+    numbers = {"photo": photo, "review_lookalikes": photo, "animal": animal}
+    others = {
+        "photo_file": [photo, "preview"], "password_reset_confirm": ["MQ", "set-password"],
+        "admin:app_list": ["shelter"], "admin:auth_user_password_change": [1],
+    }  # fmt: skip
+    opened = [name for name, methods in (PAGES | ADMIN_PAGES).items() if methods.get("GET", (None, 0))[1] == 200]
+    addresses = {}
+    for name in opened:
+        if "-" in name:
+            continue  # calls of the API; `api_docs` is its page
+        of = next((row for row in numbers if name == row or name.startswith(f"{row}_")), None)
+        for arguments in [others.get(name, []), [numbers.get(of, 1)]]:
+            with suppress(NoReverseMatch):
+                addresses[name] = reverse(name, args=arguments)
+                break
+    for model in ADMIN_MODELS:
+        addresses[model] = reverse(f"admin:{model}_changelist")
+    addresses["admin photo"] = reverse("admin:shelter_photo_change", args=[photo])
+    addresses["admin photo history"] = reverse("admin:shelter_photo_history", args=[photo])
+    addresses["admin photo delete"] = reverse("admin:shelter_photo_delete", args=[photo])
+    addresses["admin account"] = reverse("admin:auth_user_change", args=[1])
+    addresses["admin new dog"] = reverse("admin:shelter_animal_add")
+    return addresses
+
+
+def test_no_page_asks_for_what_its_own_policy_refuses(page, complaints):
+    """Those of the admin and of the API too: a script or style that the policy stops is an error on the console."""
+    log_in(page)
+    file_two_photos(page, "Pirate")
+    page.goto("/animals/?q=pirate")
+    animal = re.search(r"\d+", page.locator(".photo-card").first.get_attribute("href"))[0]
+    page.goto(f"/animals/{animal}/")
+    found, opened = {}, 0
+    for name, address in pages_of_the_matrix(order_of(page)[0], animal).items():
+        answer = page.request.get(address)
+        assert answer.status == 200, (name, answer.status)
+        if "text/html" not in answer.headers["content-type"] or "<html" not in answer.text():
+            continue  # figures, files, parts of pages
+        page.goto(address, wait_until="networkidle" if name in ("api_docs", "upload") else "load")
+        opened += 1
+        if complaints:
+            found[name] = complaints.copy()
+            complaints.clear()
+    assert found == {}
+    assert opened > 60

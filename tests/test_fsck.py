@@ -42,7 +42,7 @@ def photos(anne, classifier, monkeypatch):
     photos = [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(3)]
     classify_photos()
     photos[0].refresh_from_db()
-    photos[0].open_thumbnail(240).close()
+    photos[0].thumbnail(240)
     return list(Photo.objects.order_by("pk"))
 
 

@@ -1,6 +1,7 @@
 """`/healthz`, `/readyz` and `/metrics`: what is wrong is named, and no more of it than anybody may know."""
 
 import json
+import re
 import shutil
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from shelter.imports import Import
 from shelter.tasks import sweep_imports
 from shelter.uploads import upload_photo
 from shelter.workers import WorkerSeen
+from tests.serving import ROOT
 from tests.support import jpeg, upload
 
 pytestmark = pytest.mark.django_db
@@ -154,6 +156,18 @@ def test_it_counts_from_the_rows(client, anne, classifier):
 def test_it_says_the_figures_of_an_empty_shelter(client):
     found = figures(client)
     assert found["flair_photos", ("pending",)] == found["flair_queue_age_seconds", ("bulk",)] == 0
+
+
+def test_the_alarms_of_the_documentation_ask_for_figures_that_are_there(client, anne, classifier):
+    classifier.row().activate()
+    classifier.errors[jpeg(0)] = classifiers.UnreadableImage("undecodable", "no")
+    upload_photo(upload(jpeg(0)), user=anne)
+    classify_photos()
+    found = {(name, label) for name, labels in figures(client) for label in (None, *labels)}
+    alarms = (ROOT / "docs" / "operations.md").read_text()
+    asked = re.findall(r'`?\b(flair_(?!client)\w+)(?:\{priority="(\w+)")?', alarms)
+    assert len(asked) > 5
+    assert [(name, label) for name, label in asked if (name, label or None) not in found] == []
 
 
 def test_it_costs_no_more_queries_for_more_photos(client, anne, classifier, django_assert_max_num_queries):

@@ -466,6 +466,21 @@ def test_it_locks_an_account_for_a_while_after_many_wrong_passwords(client, anne
     assert response.status_code == 429
 
 
+@pytest.mark.parametrize("by_proxy", [True, False])
+def test_it_locks_out_who_guesses_and_not_those_behind_the_same_proxy(client, anne, settings, by_proxy):
+    """And whoever guesses stays out whatever he says of himself; without a proxy nothing of it is believed."""
+    settings.MEDIA_BY_PROXY = by_proxy
+
+    def log_in(password: str, forwarded: str) -> int:
+        headers = {"X-Forwarded-For": forwarded}
+        return client.post(reverse("login"), {"username": "anne", "password": password}, headers=headers).status_code
+
+    for number in range(settings.AXES_FAILURE_LIMIT):
+        log_in("wrong", f"192.0.2.{number}, 198.51.100.7")
+    assert log_in("un-mot-de-passe", "192.0.2.99, 198.51.100.7") == 429
+    assert log_in("un-mot-de-passe", "198.51.100.8") == (302 if by_proxy else 429)
+
+
 def test_it_takes_no_form_that_another_site_made(anne):
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(anne)
@@ -478,6 +493,7 @@ def test_it_takes_no_form_that_another_site_made(anne):
 PRODUCTION = {
     "FLAIR_HTTPS": "true", "FLAIR_ALLOWED_HOSTS": "flair.example", "FLAIR_TRUSTED_ORIGINS": "https://flair.example",
     "FLAIR_SECRET_KEY": "a-key-of-fifty-characters-or-more-that-is-made-for-this-test-0123456789",
+    "FLAIR_S3_BUCKET": "flair", "FLAIR_S3_REGION": "us-east-1", "FLAIR_MEDIA_BY_PROXY": "true",
 }  # fmt: skip
 
 
@@ -490,7 +506,8 @@ def production(tmp_path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_it_passes_djangos_own_check_of_a_deployment(tmp_path):
-    checked = production(tmp_path, "manage.py", "check", "--deploy", "--tag", "security", "--fail-level", "WARNING")
+    """Every check of Django and of the packages, not only those of security, with all that production sets."""
+    checked = production(tmp_path, "manage.py", "check", "--deploy", "--database", "default", "--fail-level", "WARNING")
     assert checked.returncode == 0, checked.stderr
     assert "no issues" in checked.stdout
 
