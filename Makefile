@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run worker test test-all lint format lock messages bench-train bench-classifier bench-api
+.PHONY: help install run worker test test-services test-all lint format lock messages bench-train bench-classifier bench-api
 
 help:  ## show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -41,11 +41,17 @@ run: $(VENV)/.runtime  ## start web and worker on http://localhost:$(PORT); Ctrl
 worker: $(VENV)/.runtime  ## start one more worker (on another machine: with its DATABASE_URL, REDIS_URL, FLAIR_S3_…)
 	@exec $(BIN)/celery --app shelter worker --loglevel INFO --without-gossip --without-mingle
 
+# Two processes, each with a database, a Redis, folders and ports of its own; the tests of a file stay together.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.development  ## run the tests, those that need a browser left out
-	@$(BIN)/python -m pytest -m "not browser"
+	@$(PYTEST) -m "not browser"
+
+test-services: $(VENV)/.development  ## run the tests that need database, broker or browser (DATABASE_URL, REDIS_URL)
+	@$(PYTEST) -m "not pure"
 
 test-all: $(VENV)/.development  ## run all tests, those in Chromium too
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: $(VENV)/.development  ## check style, types of imports and missing migrations
 	@$(BIN)/ruff check .
