@@ -4,7 +4,7 @@ Two hashes that differ in at most seven bits agree, up to one bit, in one of the
 hashing: Norouzi, Punjani and Fleet, 2012). So 4 x 17 looks into indexes replace a walk over every photo.
 """
 
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
@@ -46,15 +46,19 @@ class FingerprintQuerySet(models.QuerySet):
     def record(self, photo, dhash: int) -> None:
         """Remember how a photo looks, and which older photo it looks like.
 
-        Its own hash is written first: of two twins that are looked at in the same moment, one sees the other.
+        Its own hash is written and committed first: of two twins that are looked at in the same moment, one sees the
+        other.
         """
         parts = {f"quarter_{index}": part for index, part in enumerate(quarters(dhash))}
-        self.update_or_create(photo=photo, defaults=parts)
+        self.bulk_create(
+            [self.model(photo=photo, **parts)],
+            update_conflicts=True, unique_fields=["photo"], update_fields=[*parts, "looks_like"],
+        )  # fmt: skip
         near = [pk for _distance, pk in self.near(dhash) if pk != photo.pk]
-        older = [pk for pk in near if pk < photo.pk]
-        with transaction.atomic():
-            self.filter(photo=photo).update(looks_like=older[0] if older else None)
-            self.filter(photo__in=[pk for pk in near if pk > photo.pk], looks_like=None).update(looks_like=photo)
+        if older := [pk for pk in near if pk < photo.pk]:
+            self.filter(photo=photo).update(looks_like=older[0])
+        if newer := [pk for pk in near if pk > photo.pk]:
+            self.filter(photo__in=newer, looks_like=None).update(looks_like=photo)
 
 
 class Fingerprint(models.Model):

@@ -100,8 +100,7 @@ def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int, item: Im
     photo.image.name = storage.save(path, ContentFile(stored_bytes))
     try:
         with transaction.atomic():
-            photo.save()
-            photo.enqueue(priority)
+            photo.save_new(priority)
             if item:
                 item.settle(Outcome.ACCEPTED, photo)
     except IntegrityError:  # the same photo came in twice at once, and the other was quicker

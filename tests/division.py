@@ -1,6 +1,7 @@
 """Which tests need database and broker, and how a run of all of them is divided between processes.
 
-The database that pytest-django makes has a name per process already; folders and ports are new for every test."""
+The database that pytest-django makes has a name per process already; folders and ports are new for every test.
+"""
 
 import ast
 from functools import cache
@@ -25,7 +26,7 @@ def _imported(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(node.module)
     return names
 
