@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run worker test test-services test-all lint format lock messages bench-train bench-classifier bench-api
+.PHONY: help install run worker test test-services test-all lint format lock messages bench bench-train bench-classifier bench-api
 
 help:  ## show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -70,6 +70,11 @@ lock: $(VENV)/.development  ## compile the pinned requirements anew
 messages: $(VENV)/.development  ## collect and compile the French translation (needs gettext)
 	@$(BIN)/python manage.py makemessages --locale fr --no-location --ignore .venv
 	@$(BIN)/python manage.py compilemessages --locale fr --ignore .venv
+
+bench: $(VENV)/.development  ## time Flair as a whole, 20 minutes and more; with DATABASE_URL and REDIS_URL on those
+	@$(BIN)/python -m benchmarks.pipeline
+	@$(BIN)/python -m benchmarks.load
+	@$(BIN)/python -m benchmarks.sizes
 
 bench-train: $(VENV)/.runtime  ## time training against plain Keras: DATASET=… WEIGHTS=… ARGS="--photos 512"
 	@$(BIN)/python -m benchmarks.train --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(ARGS)

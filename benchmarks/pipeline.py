@@ -5,8 +5,8 @@
 
 Photos of 5 megapixels are made and lie in a folder. Bare means: so many processes read files and decode them with
 Pillow at reduced scale to the network's pixels, or run the LiteRT network on such pixels, and do nothing else. What
-both set together, 1 / (1/decode + 1/network), is the bound. Flair is `manage.py import_photos` and the workers of
-`make run`: everything that a photo costs, from the first file to the last row. Bare and Flair take turns.
+both set together, 1 / (1/decode + 1/network), is the bound. Flair is the worker of `make run` with an import from that
+folder: everything that a photo costs, from the first file to the last row. Bare and Flair take turns.
 """
 
 import argparse
@@ -36,6 +36,13 @@ from tests.serving import ROOT, Flair, serving, wait_until
 
 BUNDLED = ROOT / "ml" / "bundled"
 WARM_UP = 12
+START = """
+from pathlib import Path
+from shelter.imports import Import
+from shelter.tasks import hint_imports
+Import.objects.from_disk(Import.Kind.DISK, [Path({source!r})], None)
+hint_imports()
+"""
 STATE = """
 import json
 from django.db.models import Max, Min
@@ -85,14 +92,14 @@ def bare_worker(kind: str, paths: list[Path], ready, times) -> None:
     answer: Callable = session or partial(decode, image_size=size)
     answer(pixels if session else paths[0])
     ready.wait()
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     for item in work:
         answer(item)
-    times.put((started, time.monotonic()))
+    times.put((started, time.monotonic(), time.process_time() - worked))
 
 
-def bare(kind: str, paths: list[Path], processes: int) -> float:
-    """Photos per second of `decode` or `network` in so many processes at once."""
+def bare(kind: str, paths: list[Path], processes: int) -> tuple[float, float]:
+    """Photos per second of `decode` or `network` in so many processes at once; processor seconds per photo."""
     context = multiprocessing.get_context("spawn")
     ready, times = context.Barrier(processes), context.SimpleQueue()
     workers = [
@@ -104,7 +111,8 @@ def bare(kind: str, paths: list[Path], processes: int) -> float:
     found = [times.get() for _ in workers]
     for worker in workers:
         worker.join()
-    return len(paths) / (max(end for _, end in found) - min(start for start, _ in found))
+    starts, ends, worked = zip(*found, strict=True)
+    return len(paths) / (max(ends) - min(starts)), sum(worked) / len(paths)
 
 
 # -- Flair ------------------------------------------------------------------------------------------------------------
@@ -129,19 +137,29 @@ def is_idle(flair: Flair, token: str) -> bool:
 
 def imported(flair: Flair, folder: Path) -> tuple[float, float]:
     """Import a folder and wait for all answers: when the first file was taken, and when the last row was written."""
-    token = flair.token()
-    flair.manage("import_photos", str(folder))
-    wait_until(lambda: is_idle(flair, token), 1800, "an answer to every photo")
+    token, there = flair.token(), len(list(folder.iterdir()))
+    flair.python(START.format(source=str(folder)))
+    imports = f"from shelter.imports import Import as I; print(I.objects.get(source={str(folder)!r}).status)"
+    wait_until(lambda: is_idle(flair, token) and flair.python(imports).stdout == "done\n", 1800, "all answers")
     started, last, done = json.loads(flair.python(STATE.format(source=str(folder))).stdout)
-    if done != (there := len(list(folder.iterdir()))):
+    if done != there:
         raise SystemExit(f"Expected {there} photos with an answer. Received: {done}.")
     return started, last
 
 
-def whole(flair: Flair, folder: Path) -> float:
-    """Photos per second from bytes on disk to indexed rows."""
+def whole(flair: Flair, folder: Path) -> tuple[float, float]:
+    """Photos per second from bytes on disk to indexed rows; processor seconds per photo of the worker."""
+    before, count = busy(flair), len(list(folder.iterdir()))
     started, last = imported(flair, folder)
-    return len(list(folder.iterdir())) / (last - started)
+    return count / (last - started), (busy(flair) - before) / count
+
+
+def busy(flair: Flair) -> float:
+    """Processor seconds of the worker's processes so far; those of PostgreSQL and Redis are not in it."""
+    ticks = 0
+    for pid in flair.processes("celery"):
+        ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def apart(flair: Flair, folder: Path) -> tuple[float, float]:
@@ -188,7 +206,7 @@ def say_memory(flair: Flair) -> None:
 
 
 def measure(processes: int, photos: int, rounds: int, folder: Path) -> dict[str, list[float]]:
-    figures = {name: [] for name in ("decode", "network", "whole", "import alone", "workers alone")}
+    figures = {name: [] for name in ("decode", "network", "whole", "import alone", "workers alone", "processor")}
     with serving(folder / "data", FLAIR_WORKER_PROCESSES=str(processes), FLAIR_SWEEP_SECONDS="10") as flair:
         imported(flair, write_photos(folder / "warm-up", range(10**5, 10**5 + WARM_UP)))
         print(f"\n{processes} worker process(es): memory after {WARM_UP} photos")
@@ -196,9 +214,12 @@ def measure(processes: int, photos: int, rounds: int, folder: Path) -> dict[str,
         for number in range(rounds):
             some = write_photos(folder / f"whole-{number}", range(2 * number * photos, (2 * number + 1) * photos))
             paths = sorted(some.iterdir())
-            figures["decode"].append(bare("decode", paths, processes))
-            figures["network"].append(bare("network", paths, processes))
-            figures["whole"].append(whole(flair, some))
+            costs = {}
+            for name, run in (("decode", bare), ("network", bare), ("whole", whole)):
+                given = (flair, some) if run is whole else (name, paths, processes)
+                rate, costs[name] = run(*given)
+                figures[name].append(rate)
+            figures["processor"].append((costs["decode"] + costs["network"]) / costs["whole"])
             other = write_photos(
                 folder / f"apart-{number}", range((2 * number + 1) * photos, (2 * number + 2) * photos)
             )
@@ -218,7 +239,12 @@ def say(figures: dict[str, list[float]], processes: int) -> None:
     bounds = bound_of(figures)
     print(f"\n{processes} worker process(es), photos per second, median of {len(bounds)} rounds (all of them)")
     for name, values in {**figures, "bound of decode and network": bounds}.items():
+        if name == "processor":
+            continue
         print(f"  {name:30} {statistics.median(values):7.1f}   ({', '.join(f'{value:.1f}' for value in values)})")
+    shares = figures["processor"]
+    print(f"  {'processor time, bare / whole':30} {statistics.median(shares):7.0%}   "
+          f"({', '.join(f'{share:.0%}' for share in shares)})")  # fmt: skip
     for name in ("whole", "workers alone"):
         shares = [value / bound for value, bound in zip(figures[name], bounds, strict=True)]
         print(f"  {name + ' / bound':30} {statistics.median(shares):7.0%}   "
@@ -244,7 +270,7 @@ def main() -> None:
             say(found[processes], processes)
     if {1, 2} <= set(found):
         print("\n2 processes / 1 process")
-        for name in found[1]:
+        for name in set(found[1]) - {"processor"}:
             print(f"  {name:30} {statistics.median(found[2][name]) / statistics.median(found[1][name]):7.2f}×")
 
 

@@ -249,6 +249,8 @@ class Photo(models.Model):
                 Delivery.objects.announce(Event.PREDICTION_FAILED, self.pk)
             return
         state = {"status": self.Status.DONE, "updated_at": now}
+        if self.preview:
+            state["preview"] = self.preview.name  # which `keep_look` made on the way
         if not self._index_answer(prediction, **state):
             rows.update(**state)  # a person has decided
         Delivery.objects.announce(Event.PREDICTION_DONE, self.pk)
@@ -300,8 +302,8 @@ class Photo(models.Model):
     def keep_look(self, preview, dhash: int) -> None:
         """What pages show of the photo, and what finds its twins: made once, whatever classifier looks at it."""
         is_new = not self.preview
-        if is_new:
-            self.save_preview(preview)
+        if is_new:  # `index_prediction` writes its name, together with the answer
+            self.preview.name = self.preview.storage.save(self.preview_name, preview)
         if is_new or not Fingerprint.objects.filter(photo=self).exists():
             Fingerprint.objects.record(self, dhash)
 

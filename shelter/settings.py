@@ -203,7 +203,7 @@ if REDIS_URL:
 
 # A worker that dies holds its photos for this long; it must be more than the task's time limit.
 CLAIM_LEASE_SECONDS = 30
-CLAIM_BATCH = 4
+CLAIM_BATCH = 8  # somebody who waits comes behind at most so many photos of a process: less than half a second
 CLASSIFY_SLICE_SECONDS = 1  # for so long one worker process claims batches before it looks at imports and webhooks
 MAX_ATTEMPTS = 3
 LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of each process that searches

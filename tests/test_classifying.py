@@ -25,7 +25,8 @@ def hints(monkeypatch):
 
 
 @pytest.fixture
-def photos(anne, hints):
+def photos(anne, hints, settings):
+    settings.CLAIM_BATCH = 4
     return [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(6)]
 
 
