@@ -14,7 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run worker test test-all lint audit cluster-test format lock messages bench-train bench-classifier bench-api
+.PHONY: help install run worker test test-services test-all cluster-test lint audit format lock messages \
+        bench bench-train bench-classifier bench-api
 
 help:  ## show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -41,11 +42,17 @@ run: $(VENV)/.runtime  ## start web and worker on http://localhost:$(PORT); Ctrl
 worker: $(VENV)/.runtime  ## start one more worker (on another machine: with its DATABASE_URL, REDIS_URL, FLAIR_S3_…)
 	@exec $(BIN)/celery --app shelter worker --loglevel INFO --without-gossip --without-mingle
 
+# Two processes, each with a database, a Redis, folders and ports of its own; the tests of a file stay together.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.development  ## run the tests, those that need a browser left out
-	@$(BIN)/python -m pytest -m "not browser"
+	@$(PYTEST) -m "not browser"
+
+test-services: $(VENV)/.development  ## run the tests that need database, broker or browser (DATABASE_URL, REDIS_URL)
+	@$(PYTEST) -m "not pure"
 
 test-all: $(VENV)/.development  ## run all tests, those in Chromium too
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 cluster-test: $(VENV)/.development  ## run compose.yaml on machines of its own, and cut some off (needs root, Debian)
 	@.ci/cluster-test
@@ -72,6 +79,11 @@ lock: $(VENV)/.development  ## compile the pinned requirements anew
 messages: $(VENV)/.development  ## collect and compile the French translation (needs gettext)
 	@$(BIN)/python manage.py makemessages --locale fr --no-location --ignore .venv
 	@$(BIN)/python manage.py compilemessages --locale fr --ignore .venv
+
+bench: $(VENV)/.development  ## time Flair as a whole, 20 minutes and more; with DATABASE_URL and REDIS_URL on those
+	@$(BIN)/python -m benchmarks.pipeline
+	@$(BIN)/python -m benchmarks.load
+	@$(BIN)/python -m benchmarks.sizes
 
 bench-train: $(VENV)/.runtime  ## time training against plain Keras: DATASET=… WEIGHTS=… ARGS="--photos 512"
 	@$(BIN)/python -m benchmarks.train --dataset "$(DATASET)" --weights "$(WEIGHTS)" $(ARGS)

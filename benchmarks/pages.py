@@ -77,17 +77,12 @@ def processor_clock() -> Callable[[], float]:
     return lambda: time.process_time() + int(served.read_text().split()[0]) / 1e9
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    rounds = parser.parse_args().rounds
+def measure(rounds: int, say: Callable[[str], None] = print) -> dict[str, dict[str, float]]:
+    """{name of a page: {queries, median, p95, processor_p95}}, times in milliseconds."""
     client = Client(SERVER_NAME="localhost", HTTP_ACCEPT_LANGUAGE="fr")
     client.force_login(get_user_model().objects.filter(is_superuser=True).first())
-    pages = addresses()
-    print(f"{Photo.objects.count():,} photos, {Animal.objects.count():,} dogs, {connection.vendor}, {rounds} rounds\n")
-    print(f"{'page':32} queries  median  95th %  processor 95th %   (milliseconds)")
-    missed, processor_time = [], processor_clock()
-    for name, choices in pages.items():
+    figures, processor_time = {}, processor_clock()
+    for name, choices in addresses().items():
         with CaptureQueriesContext(connection) as queries:
             assert client.get(choices[0]).status_code == 200, choices[0]
         count = len(queries)  # before the next request forgets them
@@ -97,11 +92,21 @@ def main() -> None:
             client.get(choices[number % len(choices)])
             clock.append((time.perf_counter() - start) * 1000)
             processor.append((processor_time() - worked) * 1000)
-        p95 = statistics.quantiles(clock, n=20)[-1]
-        work = statistics.quantiles(processor, n=20)[-1]
-        print(f"{name:32} {count:7} {statistics.median(clock):7.0f} {p95:7.0f} {work:14.0f}", flush=True)
-        if count > MOST_QUERIES or p95 > MOST_MILLISECONDS:
-            missed.append(name)
+        p95, work = (statistics.quantiles(times, n=20)[-1] for times in (clock, processor))
+        row = {"queries": count, "median": statistics.median(clock), "p95": p95, "processor_p95": work}
+        say(f"{name:32} {count:7} {row['median']:7.0f} {p95:7.0f} {work:14.0f}")
+        figures[name] = row
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    print(f"{Photo.objects.count():,} photos, {Animal.objects.count():,} dogs, {connection.vendor}, {rounds} rounds\n")
+    print(f"{'page':32} queries  median  95th %  processor 95th %   (milliseconds)")
+    figures = measure(rounds, lambda line: print(line, flush=True))
+    missed = [name for name, row in figures.items() if row["queries"] > MOST_QUERIES or row["p95"] > MOST_MILLISECONDS]
     print(f"\nOver {MOST_QUERIES} queries or {MOST_MILLISECONDS} ms: {', '.join(missed) or 'none'}")
 
 

@@ -1,6 +1,7 @@
 """What the worker does. A task takes nothing: the rows of the database say what there is to do."""
 
 import logging
+import time
 from datetime import timedelta
 
 from celery import shared_task
@@ -17,18 +18,32 @@ logger = logging.getLogger(__name__)
 
 @shared_task
 def classify_photos() -> int:
-    """Claim one batch of pending photos, answer them one after the other, pass the hint on while more are waiting."""
+    """Answer pending photos, batch after batch for a moment; pass the hint on while more are waiting. Returns how many.
+
+    The hint goes first, so that another process can take the rest meanwhile; never more than one for one.
+    """
     try:
         classifier, version = classifiers.active_classifier()
     except classifiers.BadCheckpoint as error:
         logger.error("No photo can be classified: %s", error)  # the rows stay pending until a classifier is there
         return 0
-    batch = Prediction.objects.claim(settings.CLAIM_BATCH)
-    for prediction in batch:
-        _classify(prediction, classifier, version)
-    if Prediction.objects.awaits_work():
+    until, count, passed_on = time.monotonic() + settings.CLASSIFY_SLICE_SECONDS, 0, False
+    while batch := Prediction.objects.claim(settings.CLAIM_BATCH):
+        passed_on = passed_on or _pass_on()
+        for prediction in batch:
+            _classify(prediction, classifier, version)
+        count += len(batch)
+        if time.monotonic() >= until:
+            break
+    if not passed_on:
+        _pass_on()
+    return count
+
+
+def _pass_on() -> bool:
+    if is_waiting := Prediction.objects.awaits_work():
         hint()
-    return len(batch)
+    return is_waiting
 
 
 def _classify(prediction: Prediction, classifier, version) -> None:

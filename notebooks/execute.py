@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 METADATA = {
@@ -29,6 +30,8 @@ def executed(path: Path, **environment: str) -> nbformat.NotebookNode:
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
+        # Killed after the usual 5 s, the kernel of a busy machine leaves its temporary folder behind.
+        config=Config(KernelManager={"shutdown_wait_time": 120}),
     )
     client.execute(env={**kept, **environment})
     notebook.metadata = METADATA

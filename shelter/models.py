@@ -233,6 +233,13 @@ class Photo(models.Model):
                 transaction.on_commit(hint)
         return prediction
 
+    def save_new(self, priority: int) -> None:
+        """The first row of a photo and its wish for an answer, in the caller's transaction: nobody has asked before."""
+        self.save(force_insert=True)
+        self.predictions.create(priority=priority)
+        if priority > Prediction.Priority.BULK:
+            transaction.on_commit(hint)
+
     def index_prediction(self, prediction: Prediction) -> None:
         """Take over the end of a prediction, unless a person has decided. One conditional update."""
         now = timezone.now()
@@ -241,18 +248,29 @@ class Photo(models.Model):
             if rows.filter(status=self.Status.PENDING).update(status=self.Status.FAILED, updated_at=now):
                 Delivery.objects.announce(Event.PREDICTION_FAILED, self.pk)
             return
-        self._index_answer(prediction)
-        rows.update(status=self.Status.DONE, updated_at=now)
+        state = {"status": self.Status.DONE, "updated_at": now}
+        if self.preview:
+            state["preview"] = self.preview.name  # which `keep_look` made on the way
+        if not self._index_answer(prediction, **state):
+            rows.update(**state)  # a person has decided
         Delivery.objects.announce(Event.PREDICTION_DONE, self.pk)
 
-    def _index_answer(self, prediction: Prediction) -> None:
-        type(self).objects.filter(pk=self.pk).exclude(source=self.Source.HUMAN).update(
-            decision=prediction.decision,
-            breed=Breed.objects.filter(slug=prediction.label).first() if prediction.label else None,
-            second_breed=None,
-            group=prediction.group,
-            probability=prediction.probability,
-            source=self.Source.MODEL,
+    def _index_answer(self, prediction: Prediction, **state) -> int:
+        """One conditional update, which writes `state` as well; 0 where a person has decided."""
+        breed = Breed.objects.filter(slug=prediction.label).values("pk") if prediction.label else None
+        return (
+            type(self)
+            .objects.filter(pk=self.pk)
+            .exclude(source=self.Source.HUMAN)
+            .update(
+                decision=prediction.decision,
+                breed=breed,
+                second_breed=None,
+                group=prediction.group,
+                probability=prediction.probability,
+                source=self.Source.MODEL,
+                **state,
+            )
         )
 
     def index_review(self, review: Review | None) -> None:
@@ -283,9 +301,10 @@ class Photo(models.Model):
 
     def keep_look(self, preview, dhash: int) -> None:
         """What pages show of the photo, and what finds its twins: made once, whatever classifier looks at it."""
-        if not self.preview:
-            self.save_preview(preview)
-        if not Fingerprint.objects.filter(photo=self).exists():
+        is_new = not self.preview
+        if is_new:  # `index_prediction` writes its name, together with the answer
+            self.preview.name = self.preview.storage.save(self.preview_name, preview)
+        if is_new or not Fingerprint.objects.filter(photo=self).exists():
             Fingerprint.objects.record(self, dhash)
 
     @property

@@ -195,10 +195,15 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     if REDIS_URL
     else {"folder": str(DATA_DIR / "queue"), "polling_interval": 0.1}
 )
-# Imports have a queue of their own, and workers take from both in turn: behind the hints of thousands of photos that
-# wait for an answer, an import would come to turn every few minutes only.
-CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "imports")]
-CELERY_TASK_ROUTES = {"shelter.tasks.run_imports": {"queue": "imports"}}
+# Imports have a queue of their own, and so has what must come to turn whatever else waits; workers take from all in
+# turn: behind the hints of thousands of photos that wait for an answer, an import would get minutes only, and a sweep
+# would run out.
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "imports", "upkeep")]
+CELERY_TASK_ROUTES = {
+    "shelter.tasks.run_imports": {"queue": "imports"},
+    "*.sweep*": {"queue": "upkeep"},
+    "shelter.tasks.send_webhooks": {"queue": "upkeep"},
+}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_PUBLISH_RETRY = False  # a request never waits for a broker: the sweeper sends the hint again
 CELERY_TASK_IGNORE_RESULT = True
@@ -213,7 +218,8 @@ if REDIS_URL:
 
 # A worker that dies holds its photos for this long; it must be more than the task's time limit.
 CLAIM_LEASE_SECONDS = 30
-CLAIM_BATCH = 4
+CLAIM_BATCH = 8  # somebody who waits comes behind at most so many photos of a process: less than half a second
+CLASSIFY_SLICE_SECONDS = 1  # for so long one worker process claims batches before it looks at imports and webhooks
 MAX_ATTEMPTS = 3
 LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of each process that searches
 WEBHOOK_SLICE_SECONDS = 4  # the same for messages to webhooks

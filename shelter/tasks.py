@@ -22,6 +22,8 @@ from shelter.workers import WorkerSeen
 
 logger = logging.getLogger(__name__)
 
+HINT_SECONDS = 1  # between two hints of an import that is under way
+
 
 @shared_task(time_limit=120)
 def run_imports() -> bool:
@@ -37,9 +39,14 @@ def run_imports() -> bool:
 
 def work_slice(batch: Import) -> bool:
     """Work for a few seconds on an import whose lease is held, and hand it back. True while some of it is left."""
+    hinted = float("-inf")
 
     def take(item, content):
+        nonlocal hinted
         upload_photo(content, user=batch.user, priority=Prediction.Priority.BULK, item=item)
+        if time.monotonic() - hinted > HINT_SECONDS:  # workers begin while the rest comes in
+            hinted = time.monotonic()
+            breeds_tasks.hint()
 
     try:
         is_left = batch.work(take, until=timezone.now() + timedelta(seconds=settings.IMPORT_SLICE_SECONDS))

@@ -6,7 +6,26 @@ from breeds import classifier as classifiers
 from breeds import lookalikes, quality
 from breeds.models import Breed
 from shelter.models import ApiToken
+from tests.division import is_pure, slow_first
 from tests.support import FakeClassifier
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if is_pure(item.path):
+            item.add_marker("pure")
+    slow_first(items)
+
+
+@pytest.fixture(autouse=True)
+def no_services_for_pure_tests(request, monkeypatch):
+    """CI runs these without database and broker only: whatever asked for one, in any process, would fail there.
+
+    In this process pytest-django refuses every query that was not asked for.
+    """
+    if request.node.get_closest_marker("pure"):
+        monkeypatch.setenv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
+        monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
 
 
 @pytest.fixture

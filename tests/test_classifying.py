@@ -25,8 +25,20 @@ def hints(monkeypatch):
 
 
 @pytest.fixture
-def photos(anne, hints):
+def photos(anne, hints, settings):
+    settings.CLAIM_BATCH = 4
     return [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(6)]
+
+
+class WhenAsked:
+    """Stands where a classifier looks for its errors, has none, and does something on the way."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __contains__(self, image_bytes):
+        self.act()
+        return False
 
 
 def claim(limit=4, **options):
@@ -75,10 +87,27 @@ def test_it_answers_every_pending_photo(photos, classifier):
     assert {photo.status for photo in Photo.objects.all()} == {Photo.Status.DONE}
 
 
-def test_it_passes_the_hint_on_while_photos_are_waiting(photos, classifier, hints):
-    classify_photos()
+def test_it_passes_the_hint_on_before_it_begins_while_photos_are_waiting(photos, classifier, hints, settings):
+    settings.CLASSIFY_SLICE_SECONDS, seen = 0, []
+    classifier.errors = WhenAsked(lambda: seen.append(list(hints)))
+    assert [classify_photos(), classify_photos()] == [4, 2]
+    assert seen == [["hint"]] * 6
     assert hints == ["hint"]
-    classify_photos()
+
+
+def test_it_goes_on_with_batches_for_a_moment_and_passes_one_hint_on(photos, classifier, hints, settings):
+    settings.CLASSIFY_SLICE_SECONDS = 3600
+    assert [classify_photos(), classify_photos()] == [6, 0]
+    assert hints == ["hint"]
+
+
+def test_it_passes_the_hint_on_for_what_came_meanwhile(photos, anne, classifier, hints, settings):
+    settings.CLASSIFY_SLICE_SECONDS = 0
+    assert classify_photos() == 4
+    hints.clear()
+    late = iter([lambda: upload_photo(upload(jpeg(9)), user=anne)])
+    classifier.errors = WhenAsked(lambda: next(late, lambda: None)())
+    assert classify_photos() == 2
     assert hints == ["hint"]
 
 

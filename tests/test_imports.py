@@ -149,11 +149,15 @@ def test_it_hurries_a_photo_of_an_import_that_somebody_sends_too(anne):
     assert Prediction.objects.claim(1)[0].photo == receipt.photo
 
 
-def test_it_sends_one_hint_for_a_whole_slice(anne, hints, django_capture_on_commit_callbacks):
+@pytest.mark.parametrize(("seconds", "sent"), [(3600, 1), (-1, 9)])
+def test_it_hints_once_the_first_photo_is_there_then_now_and_then_and_after_the_slice(
+    anne, hints, django_capture_on_commit_callbacks, monkeypatch, seconds, sent
+):
+    monkeypatch.setattr("shelter.tasks.HINT_SECONDS", seconds)
     received(anne, zipped({f"{seed}.jpg": jpeg(seed) for seed in range(9)}))
     with django_capture_on_commit_callbacks(execute=True):
         run_imports()
-    assert hints == ["photos"]
+    assert hints == ["photos"] * (sent + 1)
 
 
 def slice_of(batch: Import, files: int) -> Import:

@@ -196,11 +196,12 @@ class Prediction(models.Model):
 
     def _finish(self, status: "Prediction.Status", **fields) -> bool:
         """The one way from running to an end; False where the lease has gone to somebody else meanwhile."""
-        finished_at = timezone.now()
+        fields |= {"status": status, "lease": None, "leased_until": None, "finished_at": timezone.now()}
         rows = type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING, lease=self.lease)
-        if not rows.update(status=status, lease=None, leased_until=None, finished_at=finished_at, **fields):
+        if not rows.update(**fields):
             return False
-        self.refresh_from_db(from_queryset=type(self).objects.without_vectors())
+        for name, value in fields.items():
+            setattr(self, name, value)
         self.photo.index_prediction(self)
         return True
 
