@@ -47,9 +47,10 @@ test: $(VENV)/.development  ## run the tests, those that need a browser left out
 test-all: $(VENV)/.development  ## run all tests, those in Chromium too
 	@$(BIN)/python -m pytest
 
-lint: $(VENV)/.development  ## check style, types of imports and missing migrations
+lint: $(VENV)/.development  ## check style, the types of the client, and missing migrations
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict --no-error-summary clients/python/flair_client.py
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 
 format: $(VENV)/.development  ## rewrite the code in the project's style
