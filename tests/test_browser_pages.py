@@ -143,3 +143,11 @@ def test_it_makes_a_key_and_revokes_it(page):
     page.get_by_role("button", name="Révoquer Site").click()
     expect(page.locator(".messages")).to_contain_text("n’ouvre plus rien")
     expect(page.locator(".tokens")).to_have_count(0)
+
+
+@pytest.mark.parametrize("page", [DESKTOP, PHONE], indirect=True, ids=["desktop", "phone"])
+def test_it_shows_what_the_api_can_do_in_its_width_and_without_a_complaint(page):
+    page.goto("/api/v1/docs/")
+    page.locator("#operations-predict-predict button").first.click()
+    expect(page.locator("#operations-predict-predict .responses-wrapper")).to_contain_text("brittany_spaniel")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
