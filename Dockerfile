@@ -23,4 +23,4 @@ USER 10001
 RUN FLAIR_SECRET_KEY=only-while-building python manage.py collectstatic --no-input --verbosity 0
 EXPOSE 8000
 CMD ["gunicorn", "shelter.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--preload", "--workers", "2", \
-     "--threads", "8", "--timeout", "120", "--graceful-timeout", "60", "--no-control-socket"]
+     "--threads", "24", "--timeout", "120", "--graceful-timeout", "60", "--no-control-socket"]

@@ -18,7 +18,11 @@ from PIL import Image
 from benchmarks.rivals import BUNDLED, keep
 from ml.checkpoint import load_checkpoint
 
-GUNICORN = ["--worker-class", "gthread", "--workers", "2", "--threads", "8", "--timeout", "120", "--log-level", "error"]
+# fmt: off
+GUNICORN = [
+    "--worker-class", "gthread", "--workers", "2", "--threads", "24", "--timeout", "120", "--log-level", "error",
+]
+# fmt: on
 
 app = flask.Flask(__name__)
 

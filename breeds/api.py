@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from breeds import classifier as classifiers
-from breeds.answers import AnswerSerializer
+from breeds.answers import AnswerSerializer, represent
 from breeds.models import Prediction
 
 
@@ -60,16 +60,17 @@ class Places:
 
     @contextmanager
     def one(self):
-        """A place of one's own for as long as the block runs. Raises `Busy` where there is none."""
+        """A place of one's own for as long as the block runs; true where nobody else has one. Raises `Busy`."""
         with self._lock:
             if self._inside >= settings.PREDICT_PLACES:
                 raise Busy(wait=1)
             self._inside += 1
+            is_alone = self._inside == 1
         try:
             if not self._working.acquire(timeout=settings.PREDICT_WAIT_SECONDS):
                 raise Busy(wait=1)
             try:
-                yield
+                yield is_alone
             finally:
                 self._working.release()
         finally:
@@ -105,14 +106,14 @@ class PredictView(APIView):
             detail = f"{file.name}: Expected at most {limit} MB. Received: {file.size / 1e6:.1f} MB."
             raise BadImage(detail, "too_large", file.name)
         try:
-            with places.one():
-                classifier, version = classifiers.active_classifier()
+            with places.one() as is_alone:
+                classifier, version = classifiers.active_classifier(settings.PREDICT_THREADS if is_alone else 1)
                 found = classifier.classify(file.read(), keeps_look=False)
         except classifiers.UnreadableImage as error:
             raise BadImage(f"{file.name}: {error}", error.reason, file.name) from error
         except classifiers.BadCheckpoint as error:
             raise NoClassifier from error
-        return Response(AnswerSerializer(unsaved(found, version, asked_at)).data)
+        return Response(represent(AnswerSerializer, unsaved(found, version, asked_at)))
 
 
 def unsaved(found, version, asked_at) -> Prediction:

@@ -90,7 +90,7 @@ def active_folder() -> Path:
     return Path(version.folder) if version else settings.BUNDLED_CLASSIFIER
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def load_classifier(folder: str | Path, num_threads: int = 1):
     """The `ml.inference.Classifier` of a checkpoint folder, loaded once per process. Raises `BadCheckpoint`."""
     from ml.inference import Classifier

@@ -148,7 +148,7 @@ def _clean_jpeg(image_bytes: bytes) -> bytes:
         if marker is None:
             raise ValueError("no end marker")
         if in_scan:
-            kept.append(image_bytes[position : marker.start()])
+            kept.append(image_bytes[position : marker.start()].rstrip(b"\xff"))  # what fills up before a marker
         code, position = marker[1][0], marker.end()
         if code == JPEG_EOI:
             return b"".join([*kept, b"\xff\xd9"])

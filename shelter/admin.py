@@ -95,7 +95,7 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
 
     def history_view(self, request, object_id, extra_context=None):
         """What was changed by hand, and beside it what classifiers and people said, which is never changed."""
-        number = int(object_id) if object_id.isdecimal() and len(object_id) < 19 else 0
+        number = int(object_id) if object_id.isascii() and object_id.isdecimal() and len(object_id) < 19 else 0
         answers = Prediction.objects.without_vectors().filter(photo=number).select_related("version").order_by("pk")
         reviews = Review.objects.filter(photo=number).select_related("by", "breed", "second_breed", "withdraws")
         life = {"answers": answers, "reviews": reviews.order_by("pk")}

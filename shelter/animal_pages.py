@@ -100,7 +100,8 @@ def animal_edit(request, pk=None):
 def animal_photo(request, pk):
     """One photo of the dog: make it the main one, or show it earlier or later; or `order`, all of them at once."""
     found = get_object_or_404(Animal, pk=pk)
-    numbers = [int(number) for number in request.POST.getlist("photo") if number.isdecimal() and len(number) < 19]
+    sent = request.POST.getlist("photo")
+    numbers = [int(number) for number in sent if number.isascii() and number.isdecimal() and len(number) < 19]
     action = request.POST.get("action")
     if action == "main" and numbers and found.choose_main(numbers[0]):
         log_change(request.user, [found], _("Photo %(n)d became the main one.") % {"n": numbers[0]})

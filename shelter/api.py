@@ -20,12 +20,19 @@ from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.response import Response
 
 from breeds import lookalikes
-from breeds.answers import MODEL_EXAMPLE, ModelSerializer, PredictionSerializer
+from breeds.answers import MODEL_EXAMPLE, ModelSerializer, PredictionSerializer, represent
 from breeds.models import Breed, Prediction, Review, ReviewRefused
 from shelter.animals import Animal
 from shelter.exports import MOST_IN_A_ZIP, csv_of, zip_of
 from shelter.models import Photo
-from shelter.photo_answers import PHOTO_EXAMPLE, SHA256_EXAMPLE, PhotoSerializer, standing_review, with_answers
+from shelter.photo_answers import (
+    PHOTO_EXAMPLE,
+    SHA256_EXAMPLE,
+    PhotoSerializer,
+    just_stored,
+    standing_review,
+    with_answers,
+)
 from shelter.problems import BoundedJSONParser, ProblemSerializer, Refused, problem
 from shelter.reading import READING, WAIT, CursorPages, Reads
 from shelter.retries import IDEMPOTENCY_KEY, once
@@ -233,9 +240,11 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
         )
         if receipt.outcome == Outcome.REFUSED:
             raise Refused(receipt.message, receipt.code, field="image", file=receipt.name)
+        if receipt.prediction and not seconds:
+            return Response(represent(PhotoSerializer, just_stored(receipt.photo, receipt.prediction)), status=201)
         wait_for_answers([receipt.photo.pk], seconds)
         photo = get_object_or_404(self.get_queryset(), pk=receipt.photo.pk)  # somebody may delete it meanwhile
-        return Response(PhotoSerializer(photo).data, status=201 if receipt.outcome == Outcome.ACCEPTED else 200)
+        return Response(represent(PhotoSerializer, photo), status=201 if receipt.outcome == Outcome.ACCEPTED else 200)
 
     def _create_all(self, request, seconds: int) -> Response:
         name = "images" if "images" in request.data else "image"
@@ -259,7 +268,7 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
         form = PhotoFilingSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         Photo.objects.filter(pk=photo.pk).file_under(form.validated_data["animal"])
-        return Response(PhotoSerializer(self.get_object()).data)
+        return Response(represent(PhotoSerializer, self.get_object()))
 
     def get_parsers(self):
         is_filing = self.request is not None and self.request.method == "PATCH"
@@ -333,6 +342,32 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
             raise Refused(str(error), error.code) from error
         return Response(ReviewSerializer(recorded.review).data, status=201 if recorded.is_new else 200)
 
+    @extend_schema(
+        request=None, responses={204: OpenApiResponse(description="withdrawn, now or before")}, filters=False
+    )
+    @action(
+        ["delete"], detail=True, url_path="reviews/<int:review>", scope="review", filterset_class=None,
+        pagination_class=None,
+    )  # fmt: skip
+    def review(self, request, pk, review):
+        """Take back what was said: the review before counts again, or the classifier. The history keeps both.
+
+        One's own; what others said, with the permission to do so. Safe to repeat.
+        """
+        if not request.user.has_perm("breeds.add_review"):
+            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
+        found = get_object_or_404(Review.objects.select_related("photo", "by"), pk=review, photo=pk)
+        if found.verdict == Review.Verdict.WITHDRAW:  # nothing that somebody said of the photo
+            raise NotFound
+        try:
+            Review.objects.withdraw(found, by=request.user)
+        except ReviewRefused as error:
+            if error.code == "photo_deleted":
+                raise NotFound from error
+            if error.code == "not_yours":
+                raise Refused(str(error), error.code, 403) from error
+        return Response(status=204)
+
     @extend_schema(request=PhotoCheckSerializer, responses={200: PhotoCheckAnswerSerializer})
     @action(
         detail=False, methods=["post"], parser_classes=[BoundedJSONParser], pagination_class=None, filter_backends=[]
@@ -395,7 +430,7 @@ def _file_result(receipt: Receipt, photos: dict[int, Photo]) -> dict:
         refused = problem(400, receipt.code, receipt.message, field="images", file=receipt.name)
         return result | {"status": 400, "problem": refused}
     photo = photos.get(receipt.photo.pk)  # none, where somebody has deleted it meanwhile
-    shown = PhotoSerializer(photo).data if photo else None
+    shown = represent(PhotoSerializer, photo) if photo else None
     return result | {"status": 201 if receipt.outcome == Outcome.ACCEPTED else 200, "photo": shown}
 
 

@@ -10,7 +10,9 @@ from django.utils.translation import gettext_lazy as _
 from breeds import words
 from shelter.animals import Animal, clean_microchip, date_errors
 from shelter.models import ApiToken, Photo
+from shelter.posting import ForbiddenAddress, check_url
 from shelter.refusals import refusal
+from shelter.webhooks import Event, Webhook
 
 
 class ManyFilesInput(forms.ClearableFileInput):
@@ -141,6 +143,36 @@ class TokenForm(forms.Form):
         values = self.cleaned_data
         expires_at = timezone.now() + timedelta(days=values["days"]) if values["days"] else None
         return {"name": values["name"], "scopes": values["scopes"], "expires_at": expires_at}
+
+
+class WebhookForm(forms.Form):
+    url = forms.URLField(
+        label=_("Address"), max_length=500, assume_scheme="https",
+        help_text=_("Starts with https:// and can be reached from the internet."),
+    )  # fmt: skip
+    events = forms.MultipleChoiceField(
+        label=_("What should it be told?"), choices=Event.choices, widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, data=None, *, user):
+        self.user = user
+        super().__init__(data, prefix="webhook")
+
+    def clean_url(self):
+        try:
+            check_url(self.cleaned_data["url"])
+        except ForbiddenAddress as error:
+            raise forms.ValidationError(_("Flair cannot send to this address: %(why)s") % {"why": error}) from error
+        return self.cleaned_data["url"]
+
+    def clean(self):
+        if self.user.webhooks.count() >= Webhook.MOST:
+            said = _("You have %(most)s addresses already. Remove one first.")
+            raise forms.ValidationError(said % {"most": Webhook.MOST})
+        return super().clean()
+
+    def save(self) -> Webhook:
+        return self.user.webhooks.create(url=self.cleaned_data["url"], events=sorted(self.cleaned_data["events"]))
 
 
 class FilingForm(forms.Form):

@@ -11,7 +11,7 @@ def limit_request_size(get_response):
 
     def middleware(request):
         length = request.META.get("CONTENT_LENGTH") or "0"
-        size = int(length[:15]) if length.isascii() and length.isdigit() else 0  # of a thousand digits, 15 are enough
+        size = int(length[:15]) if length.isascii() and length.isdecimal() else 0  # of a thousand digits, 15 are enough
         if size <= settings.MAX_REQUEST_BYTES:
             return get_response(request)
         limit = settings.MAX_REQUEST_BYTES // 1_000_000

@@ -4,7 +4,7 @@ from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from breeds.answers import ANSWER_EXAMPLE, REVIEWED_EXAMPLE, PredictionSerializer
+from breeds.answers import ANSWER_EXAMPLE, REVIEWED_EXAMPLE, PredictionSerializer, represent
 from breeds.models import BreedGroup, Decision, Prediction, Review
 from shelter.models import Photo
 from shelter.reviews import REVIEW_EXAMPLE, ReviewSerializer
@@ -80,12 +80,12 @@ class PhotoSerializer(serializers.ModelSerializer):
         if newest is None:
             return None
         newest.reviewed = standing_review(photo)
-        return PredictionSerializer(newest).data
+        return represent(PredictionSerializer, newest)
 
     @extend_schema_field(ReviewSerializer(allow_null=True))
     def get_review(self, photo: Photo) -> dict | None:
         newest = standing_review(photo)
-        return ReviewSerializer(newest).data if newest else None
+        return represent(ReviewSerializer, newest) if newest else None
 
 
 def standing_review(photo: Photo) -> Review | None:
@@ -94,6 +94,12 @@ def standing_review(photo: Photo) -> Review | None:
     withdrawn = {review.withdraws_id for review in reviews}
     standing = (r for r in reviews if r.pk not in withdrawn and r.verdict != Review.Verdict.WITHDRAW)
     return max(standing, key=lambda review: review.pk, default=None)
+
+
+def just_stored(photo: Photo, prediction: Prediction) -> Photo:
+    """What `with_answers` would find of a photo that was stored just now, without asking for it."""
+    photo._prefetched_objects_cache = {"predictions": [prediction], "reviews": []}
+    return photo
 
 
 def with_answers(photos: QuerySet, *, answers: bool = True, reviews: bool = True) -> QuerySet:

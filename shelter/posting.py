@@ -6,6 +6,7 @@ looking it up a second time could give another. Redirections are not followed, a
 
 import http.client
 import ipaddress
+import json
 import re
 import socket
 import ssl
@@ -99,6 +100,25 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> int:
         return _status_of(connection.sock, started + SECONDS_IN_ALL)
     finally:
         connection.close()
+
+
+def send(hook, message_id: str, message: dict) -> tuple[int | None, str]:
+    """One signed message to a `Webhook` -> (status of the answer, if there was one; what went wrong, or nothing).
+
+    Whatever the other side does, it ends within seconds.
+    """
+    timestamp, body = int(time.time()), json.dumps(message, ensure_ascii=False).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": hook.signature(message_id, timestamp, body),
+    }
+    try:
+        status = post(hook.url, body, headers)
+    except (ForbiddenAddress, OSError, http.client.HTTPException, ValueError) as error:
+        return None, f"{type(error).__name__}: {error}"
+    return status, "" if 200 <= status < 300 else f"Expected a status 2xx. Received: {status}."
 
 
 def _status_of(connected: socket.socket, until: float) -> int:

@@ -80,7 +80,7 @@ class BoundedJSONParser(JSONParser):
 
     def parse(self, stream, media_type=None, parser_context=None):
         length = parser_context["request"].META.get("CONTENT_LENGTH") or "0"
-        if length.isdigit() and int(length) > MAX_JSON_BYTES:
+        if length.isascii() and length.isdecimal() and int(length[:15]) > MAX_JSON_BYTES:
             raise Refused(
                 f"Expected at most {MAX_JSON_BYTES} bytes of JSON. Received: {length}.", "request_too_large", 413
             )

@@ -21,7 +21,7 @@ FIRST = 12  # rows of a table that are shown at once
 def quality(request):
     versions = ClassifierVersion.objects.defer("labels", "label_groups").in_bulk()
     wish = request.GET.get("version", "")
-    chosen = versions.get(int(wish)) if wish.isdecimal() and len(wish) < 19 else None
+    chosen = versions.get(int(wish)) if wish.isascii() and wish.isdecimal() and len(wish) < 19 else None
     measured = Quality(chosen.pk if chosen else None)
     breeds = {breed.slug: breed for breed in Breed.objects.all()}
     context = {

@@ -83,7 +83,7 @@ class CursorPages(BasePagination):
 
     def _size(self, request) -> int:
         given = request.query_params.get("page_size") or str(PAGE_SIZE)
-        if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MAX_PAGE_SIZE):
+        if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MAX_PAGE_SIZE):
             raise ValidationError({"page_size": f"Expected 1 to {MAX_PAGE_SIZE}. Received: {given[:100]}."})
         return int(given)
 

@@ -113,6 +113,6 @@ def _pairs(values: list[str]) -> dict[int, int]:
     pairs = {}
     for value in values[:CARDS]:
         photo, _colon, answer = value.partition(":")
-        if all(part.isdecimal() and len(part) < 19 for part in (photo, answer)):
+        if all(part.isascii() and part.isdecimal() and len(part) < 19 for part in (photo, answer)):
             pairs[int(photo)] = int(answer)
     return pairs

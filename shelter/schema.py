@@ -1,5 +1,7 @@
 """What the description of the API says of every call, so that no call has to: how to come in, and what may go wrong."""
 
+import re
+
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 from shelter.problems import MEDIA_TYPE, problem
@@ -51,7 +53,13 @@ def with_problems(result, generator, request, public):
             if any(parameter["name"] == "If-None-Match" for parameter in operation.get("parameters", [])):
                 responses["304"] = {"description": "still the same as the answer with that ETag"}
             operation["responses"] = dict(sorted(responses.items()))
+            operation.setdefault("summary", _first_sentence(operation.get("description", "")))
     return result
+
+
+def _first_sentence(text: str) -> str:
+    """What the list of calls shows, where only a line is."""
+    return re.split(r"(?<=[.?:])\s", text, maxsplit=1)[0].rstrip(".:")
 
 
 def _content(status: str) -> dict:

@@ -107,6 +107,9 @@ TEMPLATES = [
 # -- database: SQLite in the data folder, or what DATABASE_URL says ----------------------------------------------
 
 DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'flair.sqlite3'}")}
+# Each thread keeps its connection. Opening one costs SQLite 1.3 ms (it reads the schema), and closing the last one
+# writes the whole log back and waits for the disk.
+DATABASES["default"]["CONN_MAX_AGE"] = 60
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # With deferred transactions one in four fails under four writers; with these settings none does.
     DATABASES["default"]["OPTIONS"] = {
@@ -115,7 +118,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
-    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # A machine that is cut off says nothing at all. Without these, whoever waits for its answer does so for minutes,
     # and the database holds the rows that it had locked for two hours. With them both ends notice within 30 s.
     DATABASES["default"]["OPTIONS"] = {
@@ -300,12 +303,15 @@ API_RATES = {  # calls a minute of each token, by scope
     "upload": env.int("FLAIR_API_RATE_UPLOAD", default=600),
     "review": env.int("FLAIR_API_RATE_REVIEW", default=300),
 }
-# In each web process, of its 8 threads: photos that `predict/` has in hand, those of them that are classified at once,
-# seconds that one waits for its turn, and requests that wait for an answer of the queue (`?wait=`).
-PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=6)
+# In each web process, of its 24 threads: photos that `predict/` has in hand, those of them that are classified at once,
+# threads of the network for a photo that comes alone, seconds that one waits for its turn, and requests that wait for
+# an answer of the queue (`?wait=`).
+PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=20)
 PREDICT_AT_ONCE = env.int("FLAIR_PREDICT_AT_ONCE", default=os.cpu_count() or 1)
+PREDICT_THREADS = env.int("FLAIR_PREDICT_THREADS", default=min(4, os.cpu_count() or 1))
 PREDICT_WAIT_SECONDS = 10
 WAIT_PLACES = env.int("FLAIR_WAIT_PLACES", default=3)
+UPLOADS_AT_ONCE = 8
 API_BATCH_FILES = 100
 SPECTACULAR_SETTINGS = {
     "TITLE": "Flair",

@@ -1,7 +1,5 @@
 """What the worker does for imports and webhooks. As with photos, the rows say what there is to do."""
 
-import http.client
-import json
 import logging
 import time
 from datetime import timedelta
@@ -15,7 +13,7 @@ from breeds.models import Prediction
 from shelter.archives import BadArchive
 from shelter.idempotency import KeptAnswer
 from shelter.imports import Import
-from shelter.posting import ForbiddenAddress, post
+from shelter.posting import send
 from shelter.uploads import upload_photo
 from shelter.webhooks import Delivery
 from shelter.workers import WorkerSeen
@@ -95,24 +93,10 @@ def send_webhooks() -> int:
 
 
 def deliver(delivery: Delivery) -> None:
-    """One attempt. Whatever the other side does, it ends within seconds and is kept in the row."""
+    """One attempt, kept in the row."""
     from shelter.webhook_api import message_of  # which imports, by way of the views, what is above
 
-    hook, message_id, timestamp = delivery.webhook, str(delivery.uuid), int(time.time())
-    body = json.dumps(message_of(delivery), ensure_ascii=False).encode()
-    headers = {
-        "Content-Type": "application/json",
-        "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": hook.signature(message_id, timestamp, body),
-    }
-    try:
-        status, error = post(hook.url, body, headers), ""
-    except (ForbiddenAddress, OSError, http.client.HTTPException, ValueError) as problem:
-        status, error = None, f"{type(problem).__name__}: {problem}"
-    if status is not None and not 200 <= status < 300:
-        error = f"Expected a status 2xx. Received: {status}."
-    delivery.settle(status, error)
+    delivery.settle(*send(delivery.webhook, str(delivery.uuid), message_of(delivery)))
 
 
 @shared_task

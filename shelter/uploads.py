@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
@@ -22,17 +23,23 @@ from shelter.refusals import refusal
 
 logger = logging.getLogger(__name__)
 Outcome = ImportItem.Outcome
+# Photos that one process holds in memory at once; what waits for its turn lies in a temporary file.
+_turns = threading.BoundedSemaphore(settings.UPLOADS_AT_ONCE)
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of one file. `code` is a reason of `ml.UnreadableImage` or `too_large`, for what was refused."""
+    """What became of one file. `code` is a reason of `ml.UnreadableImage` or `too_large`, for what was refused.
+
+    `prediction` is the wish for an answer of a photo that was accepted just now.
+    """
 
     outcome: Outcome
     name: str
     message: str = ""
     photo: Photo | None = None
     code: str = ""
+    prediction: Prediction | None = None
 
 
 def upload_photo(
@@ -47,7 +54,8 @@ def upload_photo(
 
     `item`, the file's row in an import, is settled with it: in the same transaction where a photo is made.
     """
-    receipt = _upload(file, user, animal, priority, item)
+    with _turns:
+        receipt = _upload(file, user, animal, priority, item)
     pk = receipt.photo.pk if receipt.photo else None
     logger.info("Upload %s: photo %s %s", receipt.outcome, pk, receipt.code, extra={"photo": pk})
     if item and receipt.outcome != Outcome.ACCEPTED:
@@ -104,7 +112,7 @@ def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int, item: Im
     photo.image.name = storage.save(path, ContentFile(stored_bytes))
     try:
         with transaction.atomic():
-            photo.save_new(priority)
+            prediction = photo.store(priority)
             if item:
                 item.settle(Outcome.ACCEPTED, photo)
     except IntegrityError:  # the same photo came in twice at once, and the other was quicker
@@ -115,7 +123,7 @@ def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int, item: Im
     except BaseException:
         storage.delete(path)
         raise
-    return Receipt(Outcome.ACCEPTED, photo.original_name, photo=photo)
+    return Receipt(Outcome.ACCEPTED, photo.original_name, photo=photo, prediction=prediction)
 
 
 def _refused(code: str, name: str) -> Receipt:

@@ -41,6 +41,14 @@ class WebhookQuerySet(models.QuerySet):
         token = Q(token=None) | Q(token__revoked_at=None) & (Q(token__expires_at=None) | Q(token__expires_at__gt=now))
         return self.filter(token, user__is_active=True)
 
+    def with_last_delivery(self) -> "list[Webhook]":
+        """Each with its newest message in `last_delivery`, if there is one. Two queries."""
+        hooks = list(self.annotate(last_pk=models.Max("deliveries__pk")))
+        deliveries = Delivery.objects.in_bulk([hook.last_pk for hook in hooks if hook.last_pk])
+        for hook in hooks:
+            hook.last_delivery = deliveries.get(hook.last_pk)
+        return hooks
+
 
 class Webhook(models.Model):
     """Where to send what. The signing key is derived from `salt` and this installation's secret: no row holds it."""
@@ -68,6 +76,10 @@ class Webhook(models.Model):
 
     def __str__(self):
         return self.url
+
+    @property
+    def event_names(self) -> str:
+        return ", ".join(str(Event(event).label) for event in self.events if event in Event)
 
     @property
     def _key(self) -> bytes:

@@ -7,7 +7,7 @@ from breeds import lookalikes, quality
 from breeds.models import Breed
 from shelter.models import ApiToken
 from tests.division import is_pure, slow_first
-from tests.support import FakeClassifier
+from tests.support import FakeClassifier, Receiver
 
 
 def pytest_collection_modifyitems(items):
@@ -114,3 +114,12 @@ def features_of_this_test():
 def media_of_this_test(settings, tmp_path):
     """Files of one test are not met by the next."""
     settings.MEDIA_ROOT = tmp_path / "media"
+
+
+@pytest.fixture
+def receiver(settings):
+    settings.WEBHOOK_PRIVATE_ADDRESSES = True
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()

@@ -1,6 +1,9 @@
 """What the tests of the web side share: pictures made by code, and a classifier that needs no network."""
 
 import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,3 +101,32 @@ class FakeClassifier:
             thresholds=Thresholds(energy=2.0, breed=0.7, group=0.8),
         )
         return ClassifierVersion.objects.register(checkpoint)
+
+
+class Receiver:
+    """A server that remembers what it was sent and answers what `answers` holds, then 204."""
+
+    def __init__(self):
+        self.got, self.answers = [], []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.got.append((dict(self.headers), body))
+                status = receiver.answers.pop(0) if receiver.answers else 204
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", receiver.url)
+                self.end_headers()
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/flair?a=1"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def messages(self) -> list[dict]:
+        return [json.loads(body) for _headers, body in self.got]

@@ -6,7 +6,11 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from breeds.tasks import classify_photos
 from shelter.models import ApiToken
+from shelter.tasks import send_webhooks
+from shelter.webhooks import Webhook
+from tests.support import upload
 
 KEY = {"name": "Site internet", "scopes": ["read", "upload"], "days": "30"}
 
@@ -118,3 +122,74 @@ def test_it_opens_a_locked_account_to_who_has_read_its_mail(client, anne, settin
     new = {"new_password1": "un-autre-mot-1", "new_password2": "un-autre-mot-1"}
     client.post(form.redirect_chain[-1][0], new)
     assert client.post(reverse("login"), right | {"password": "un-autre-mot-1"}).status_code == 302
+
+
+# -- addresses that are told ------------------------------------------------------------------------------------------
+
+HOOK = {"webhook-url": "https://refuge.example/flair", "webhook-events": ["prediction.done", "review.changed"]}
+
+
+def test_it_shows_the_secret_of_a_new_address_once(staff, anne):
+    response = staff.post(reverse("make_webhook"), HOOK)
+    hook = Webhook.objects.get()
+    assert (hook.user, hook.url, hook.events) == (anne, HOOK["webhook-url"], HOOK["webhook-events"])
+    assert hook.secret in response.content.decode()
+    assert "no-store" in response["Cache-Control"]
+    page = staff.get(reverse("account")).content.decode()
+    assert HOOK["webhook-url"] in page
+    assert "whsec_" not in page
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"webhook-events": []}, {"webhook-events": ["all"]}, {"webhook-url": "https://10.0.0.1/"}, {"webhook-url": "x"},
+     {"webhook-url": "http://refuge.example/"}, {"webhook-url": "https://localhost/"}],
+)  # fmt: skip
+def test_it_adds_no_address_that_the_api_would_refuse(staff, change):
+    assert staff.post(reverse("make_webhook"), HOOK | change).status_code == 422
+    assert not Webhook.objects.exists()
+
+
+def test_it_adds_no_more_addresses_than_one_may_have(staff, anne):
+    Webhook.objects.bulk_create(Webhook(user=anne, url="https://refuge.example/") for _ in range(Webhook.MOST))
+    assert staff.post(reverse("make_webhook"), HOOK).status_code == 422
+    assert Webhook.objects.count() == Webhook.MOST
+
+
+def test_it_removes_an_address_of_ones_own_alone(staff, anne, bruno):
+    own, other = (Webhook.objects.create(user=user, url="https://refuge.example/") for user in (anne, bruno))
+    assert staff.post(reverse("delete_webhook", args=[other.pk])).status_code == 404
+    staff.post(reverse("delete_webhook", args=[own.pk]))
+    assert list(Webhook.objects.all()) == [other]
+
+
+def test_it_sends_a_signed_test_and_says_how_it_was_taken(staff, anne, receiver):
+    hook = Webhook.objects.create(
+        user=anne, url=receiver.url, failures=3, last_error="gone", paused_until=timezone.now()
+    )
+    page = staff.post(reverse("test_webhook", args=[hook.pk]), follow=True).content.decode()
+    ((headers, body),) = receiver.got
+    assert (receiver.messages[0]["event"], receiver.messages[0]["photo"]) == ("test", None)
+    message_id, timestamp = headers["webhook-id"], int(headers["webhook-timestamp"])
+    assert headers["webhook-signature"] == hook.signature(message_id, timestamp, body)
+    assert "204" in page
+    hook.refresh_from_db()
+    assert (hook.failures, hook.last_error, hook.paused_until) == (0, "", None)
+
+
+def test_it_says_why_a_test_was_not_taken_and_changes_nothing(staff, anne, receiver):
+    hook = Webhook.objects.create(user=anne, url=receiver.url, failures=3)
+    receiver.answers = [500]
+    assert "Received: 500" in staff.post(reverse("test_webhook", args=[hook.pk]), follow=True).content.decode()
+    hook.refresh_from_db()
+    assert hook.failures == 3
+
+
+def test_it_shows_how_the_last_message_fared(staff, anne, receiver, api, classifier):
+    hook = Webhook.objects.create(user=anne, url=receiver.url, events=["prediction.done"])
+    receiver.answers = [503]
+    api("post", "/photos/", {"image": upload()})
+    classify_photos()
+    send_webhooks()
+    (shown,) = staff.get(reverse("account")).context["webhooks"]
+    assert (shown, shown.last_delivery.answer_status, shown.last_delivery.attempts) == (hook, 503, 1)

@@ -1,12 +1,14 @@
 import hashlib
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
 from breeds import classifier as classifiers
-from breeds.models import ClassifierVersion
+from breeds.models import ClassifierVersion, Review
 from breeds.tasks import classify_photos
+from ml.decision import Thresholds
 from shelter.animals import Animal
 from shelter.models import ApiToken, Photo
 from tests.support import jpeg, upload
@@ -46,7 +48,7 @@ REASON = {
         "en": "“beagle” reaches 90.0%. Flair names a breed from 70.0%.",
     },
 }
-THRESHOLDS = {"energy": 2.0, "breed": 0.7, "group": 0.8, "agreement": -0.34, "familiarity": None}
+THRESHOLDS = asdict(Thresholds(energy=2.0, breed=0.7, group=0.8))
 
 
 def test_it_says_why_in_both_languages(api, classifier):
@@ -188,3 +190,42 @@ def test_it_describes_itself_as_openapi(api):
     schema = api("get", "/schema/?format=json").json()
     assert schema["openapi"].startswith("3.1")
     assert {"/api/v1/predict/", "/api/v1/photos/", "/api/v1/photos/{id}/"} <= set(schema["paths"])
+
+
+# -- taking a decision back -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reviewed(api, classifier):
+    """A photo that the classifier has answered and Anne has reviewed, and the review's address."""
+    photo = api("post", "/photos/", {"image": upload()}).json()["id"]
+    classify_photos()
+    review = api("post", f"/photos/{photo}/reviews/", json={"verdict": "not_a_dog"}, scopes=["review"]).json()["id"]
+    return photo, f"/photos/{photo}/reviews/{review}/"
+
+
+def test_it_takes_a_decision_back_and_may_be_asked_again(api, reviewed):
+    photo, address = reviewed
+    for _ in range(2):
+        assert api("delete", address, scopes=["review"]).status_code == 204
+    shown = api("get", f"/photos/{photo}/").json()
+    assert (shown["source"], shown["decision"], shown["review"]) == ("model", "breed", None)
+    assert [review.verdict for review in Review.objects.order_by("pk")] == ["not_a_dog", "withdraw"]
+
+
+def test_it_takes_back_what_others_said_only_for_those_who_may(api, reviewed, bruno, chloe):
+    _photo, address = reviewed
+    keys = [ApiToken.issue(person, ["review"])[1] for person in (bruno, chloe)]
+    refused = api("delete", address, key=keys[0])
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_yours")
+    assert api("delete", address, key=keys[1]).status_code == 204
+
+
+def test_it_takes_nothing_back_that_was_not_said_of_this_photo(api, reviewed):
+    photo, address = reviewed
+    other = api("post", "/photos/", {"image": upload(jpeg(seed=1))}).json()["id"]
+    review = Review.objects.get()
+    assert api("delete", f"/photos/{other}/reviews/{review.pk}/", scopes=["review"]).status_code == 404
+    api("delete", address, scopes=["review"])
+    withdrawal = Review.objects.get(verdict="withdraw")
+    assert api("delete", f"/photos/{photo}/reviews/{withdrawal.pk}/", scopes=["review"]).status_code == 404

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from django.urls import reverse
 
 from breeds import api as breeds_api
 from breeds.models import Breed, ClassifierVersion, Review
@@ -174,3 +175,17 @@ def test_it_answers_406_for_a_media_type_that_it_does_not_write(client, api):
     headers = {"Authorization": f"Token {api.key(['read'])}", "Accept": "text/xml"}
     response = client.get("/api/v1/photos/", headers=headers)
     assert (response.status_code, response["Content-Type"]) == (406, "application/problem+json")
+
+
+@pytest.mark.parametrize("digits", ["²", "٣", "1²", "①"])
+def test_it_takes_for_a_number_what_has_only_ascii_digits(client, anne, api, digits):
+    """`"²".isdigit()` is true, and `int("²")` an error."""
+    key = {"Authorization": f"Token {api.key(['read', 'upload'])}"}
+    refused = client.get("/api/v1/photos/", {"page_size": digits}, headers=key)
+    assert (refused.status_code, refused.json()["field"]) == (400, "page_size")
+    body = {"data": '{"sha256": ["%s"]}' % ("0" * 64), "content_type": "application/json"}
+    assert client.post("/api/v1/photos/check/", **body, headers=key, CONTENT_LENGTH=digits).status_code < 500
+    client.force_login(anne)
+    pages = {"quality": "version", "review_queue": "photo", "photo_list": "page"}
+    for name, field in pages.items():
+        assert client.get(reverse(name), {field: digits}).status_code < 500

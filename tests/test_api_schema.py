@@ -1,5 +1,7 @@
 """The API describes itself: OpenAPI 3.1, an example for every call, and nothing that the description does not say."""
 
+from dataclasses import fields
+
 import pytest
 import schemathesis
 from django.core.cache import cache
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
+from ml.decision import Thresholds
 from shelter.animals import Animal
 from shelter.models import ApiToken, Photo
 from shelter.wsgi import application
@@ -36,6 +39,7 @@ CALLS = [
     ("GET", "/api/v1/photos/"), ("POST", "/api/v1/photos/"), ("POST", "/api/v1/photos/check/"),
     ("GET", "/api/v1/photos/export/"), ("GET", "/api/v1/photos/{id}/"), ("PATCH", "/api/v1/photos/{id}/"),
     ("GET", "/api/v1/photos/{id}/predictions/"), ("POST", "/api/v1/photos/{id}/reviews/"),
+    ("DELETE", "/api/v1/photos/{id}/reviews/{review}/"),
     ("GET", "/api/v1/photos/{id}/similar/"), ("POST", "/api/v1/predict/"),
     ("GET", "/api/v1/webhooks/"), ("POST", "/api/v1/webhooks/"), ("GET", "/api/v1/webhooks/{id}/"),
     ("DELETE", "/api/v1/webhooks/{id}/"), ("GET", "/api/v1/webhooks/{id}/deliveries/"),
@@ -91,6 +95,12 @@ def test_it_serves_its_documentation_without_any_other_server(client, db):
     page = client.get("/api/v1/docs/").content.decode()
     assert "swagger-ui" in page
     assert "://" not in page.replace("http://testserver", "").replace("http://www.w3.org", "")
+
+
+def test_it_describes_the_thresholds_as_the_classifier_does(document):
+    described = document["components"]["schemas"]["Thresholds"]
+    assert set(described["properties"]) == {field.name for field in fields(Thresholds)}
+    assert "`energy`" in described["description"]
 
 
 @pytest.fixture

@@ -195,3 +195,11 @@ def test_no_page_asks_for_what_its_own_policy_refuses(page, complaints):
             complaints.clear()
     assert found == {}
     assert opened > 60
+
+
+@pytest.mark.parametrize("page", [DESKTOP, PHONE], indirect=True, ids=["desktop", "phone"])
+def test_it_shows_what_the_api_can_do_in_its_width_and_without_a_complaint(page):
+    page.goto("/api/v1/docs/")
+    page.locator("#operations-predict-predict button").first.click()
+    expect(page.locator("#operations-predict-predict .responses-wrapper")).to_contain_text("brittany_spaniel")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -75,6 +75,13 @@ def test_it_decodes_no_pixel_to_answer(image_format, forbid_decoding):
     assert not decoded
 
 
+def test_it_passes_over_a_megabyte_that_fills_up_before_a_marker():
+    """Each byte is looked at once: with a pattern for the whole run, this test would take an hour."""
+    filled = encode(soft_picture(1, (60, 40)), "JPEG")[:-2] + b"\xff" * 1_000_000
+    assert inspect_image(filled + b"\xd9").format == "JPEG"
+    assert reason_of(filled + b"\x00" * 10) == "truncated"
+
+
 @pytest.mark.parametrize("orientation", STORED_AS)
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_it_tells_the_size_of_the_upright_picture(image_format, orientation):

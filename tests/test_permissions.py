@@ -112,6 +112,9 @@ PAGES = {
     "account": {"GET": (ACCOUNTS, 200), "POST": (ACCOUNTS, 200)},
     "make_token": {"POST": (ACCOUNTS, 422)},
     "revoke_token": {"POST": (OWNER, 302)},
+    "make_webhook": {"POST": (ACCOUNTS, 422)},
+    "delete_webhook": {"POST": (OWNER, 302)},
+    "test_webhook": {"POST": (OWNER, 302)},
     "login": {"GET": (OPEN, 200), "POST": (OPEN, 200)},
     "logout": {"POST": (OPEN, 302)},
     "password_change": {"GET": (ACCOUNTS, 200), "POST": (ACCOUNTS, 200)},
@@ -134,6 +137,7 @@ PAGES = {
     "photo-export": {"GET": (READ, 400)},
     "photo-similar": {"GET": (READ, 200)},
     "photo-reviews": {"POST": (REVIEW, 400)},
+    "photo-review": {"DELETE": (REVIEW | {"bruno": "no"}, 204)},
     "animal-list": {"GET": (READ, 200), "POST": (UPLOAD, 415)},
     "animal-detail": {"GET": (READ, 200), "PATCH": (UPLOAD, 200)},
     "breed-list": {"GET": (READ, 200)},
@@ -191,6 +195,7 @@ def world(anne, bruno, chloe, classifier, client, monkeypatch):
     """Everything of which there is an address, Anne's as far as it is anybody's; and a browser for everyone."""
     monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
     monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: None)
+    monkeypatch.setattr("shelter.account_pages.send", lambda *message: (204, ""))
     classifier.row().activate()
     rita = of_staff("rita")
     rita.groups.add(Group.objects.get(name="reviewer"))
@@ -229,6 +234,9 @@ def address(name: str, world) -> str:
         "import-part": [world.archive.pk, 0],
         "import_list": [],
         "import-list": [],
+        "photo-review": [world.photo.pk, world.review.pk],
+        "delete_webhook": [world.webhook.pk],
+        "test_webhook": [world.webhook.pk],
         "webhook-detail": [world.webhook.pk],
         "webhook-deliveries": [world.webhook.pk],
         "animal_edit": [world.animal.pk],

@@ -203,7 +203,7 @@ def _hide_the_twin(monkeypatch) -> None:
 
 
 def test_it_leaves_no_file_when_the_row_cannot_be_written(anne, monkeypatch, stored_files):
-    monkeypatch.setattr(Prediction, "save", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("database gone")))
+    monkeypatch.setattr(Photo, "store", lambda *_: (_ for _ in ()).throw(ConnectionError("database gone")))
     with pytest.raises(ConnectionError):
         upload_photo(upload(), user=anne)
     assert (stored_files(), Photo.objects.count()) == (set(), 0)

@@ -8,7 +8,6 @@ import json
 import socket
 import threading
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from django.db import transaction
@@ -23,44 +22,6 @@ from shelter.webhooks import Delivery, Webhook
 from tests.support import upload
 
 EVENTS = ["prediction.done", "prediction.failed", "review.changed"]
-
-
-class Receiver:
-    """A server that remembers what it was sent and answers what `answers` holds, then 204."""
-
-    def __init__(self):
-        self.got, self.answers = [], []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.got.append((dict(self.headers), body))
-                status = receiver.answers.pop(0) if receiver.answers else 204
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", receiver.url)
-                self.end_headers()
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/flair?a=1"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def messages(self) -> list[dict]:
-        return [json.loads(body) for _headers, body in self.got]
-
-
-@pytest.fixture
-def receiver(settings):
-    settings.WEBHOOK_PRIVATE_ADDRESSES = True
-    receiver = Receiver()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from breeds.models.breeds import BreedGroup, Decision
 
 class ClassifierVersionQuerySet(models.QuerySet):
     def active(self) -> "ClassifierVersion | None":
-        return self.filter(is_active=True).first()
+        return next(iter(self.filter(is_active=True).order_by()[:1]), None)  # there is one at most: no need to sort
 
     def answered_before(self) -> "ClassifierVersion | None":
         """The one that answered until the active one took over."""

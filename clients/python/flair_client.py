@@ -18,6 +18,7 @@ carry an `Idempotency-Key`. An upload that was interrupted goes on where it was 
 
 import argparse
 import hashlib
+import http.client
 import json
 import mimetypes
 import os
@@ -33,7 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 PASSING = {429, 502, 503, 504}  # statuses after which the same call may do
 CHECKED_AT_ONCE = 500
@@ -117,7 +118,7 @@ class Flair:
 
     def predict(self, path: str | Path) -> Answer:
         """What the classifier says of a file; nothing is stored."""
-        return self._json("POST", "/predict/", files={"image": Path(path)})
+        return cast(Answer, self._json("POST", "/predict/", files={"image": Path(path)}))
 
     def upload(self, path: str | Path, *, animal: int | None = None, wait: int = 0) -> Photo:
         """Store one photo; the photo that is known already where these bytes are. `wait`: seconds, at most 30."""
@@ -162,7 +163,7 @@ class Flair:
         return Result(path, "accepted" if status == 201 else "known", photo["id"])
 
     def photo(self, photo_id: int, *, wait: int = 0) -> Photo:
-        return self._json("GET", f"/photos/{photo_id}/", query={"wait": wait} if wait else {})
+        return cast(Photo, self._json("GET", f"/photos/{photo_id}/", query={"wait": wait} if wait else {}))
 
     def photos(self, **filters: Any) -> Iterator[Photo]:
         """All that the filters find, page after page: `photos(breed="beagle", ordering="-probability")`."""
@@ -173,14 +174,19 @@ class Flair:
         return self._rows(f"/photos/{photo_id}/predictions/", {})
 
     def similar(self, photo_id: int, *, limit: int = 12) -> list[dict[str, Any]]:
-        return self._json("GET", f"/photos/{photo_id}/similar/", query={"limit": limit})["results"]
+        found = self._json("GET", f"/photos/{photo_id}/similar/", query={"limit": limit})
+        return cast(list[dict[str, Any]], found["results"])
 
     def review(self, photo_id: int, verdict: str, **said: Any) -> dict[str, Any]:
         """`review(41, "correct", breed="beagle", reason="papers")`"""
         return self._json("POST", f"/photos/{photo_id}/reviews/", body={"verdict": verdict, **said})
 
+    def withdraw(self, photo_id: int, review_id: int) -> None:
+        """Take a decision back; the one before counts again, or the classifier."""
+        self._open("DELETE", f"/photos/{photo_id}/reviews/{review_id}/").close()
+
     def file_under(self, photo_id: int, animal: int | None) -> Photo:
-        return self._json("PATCH", f"/photos/{photo_id}/", body={"animal": animal})
+        return cast(Photo, self._json("PATCH", f"/photos/{photo_id}/", body={"animal": animal}))
 
     def export(self, path: str | Path, kind: Literal["csv", "zip", "jsonl"], **filters: Any) -> int:
         """Write what the filters find into a file, whole or not at all; returns its bytes."""
@@ -244,9 +250,9 @@ class Flair:
             cursor = urllib.parse.parse_qs(urllib.parse.urlsplit(page["next"]).query)["cursor"][0]
             page = self._json("GET", path, query={"page_size": 200, **filters, "cursor": cursor})
 
-    def _json(self, method: str, path: str, **options: Any) -> Any:
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         with self._open(method, path, **options) as response:
-            return json.load(response)
+            return cast(dict[str, Any], json.load(response))
 
     def _open(
         self,
@@ -259,7 +265,7 @@ class Flair:
         files: dict[str, Path] | None = None,
         content: bytes | None = None,
         is_repeatable: bool = True,
-    ):
+    ) -> http.client.HTTPResponse:
         """The answer, once one has come. Raises `FlairError`."""
         headers, data = {"Authorization": f"Token {self._token}"}, content
         if files:
@@ -273,14 +279,13 @@ class Flair:
         url = self.base + path + (f"?{urllib.parse.urlencode(query)}" if query else "")
         for attempt in range(self.retries + 1):
             try:
-                return urllib.request.urlopen(
-                    urllib.request.Request(url, data, headers, method=method), timeout=self.timeout
-                )
+                request = urllib.request.Request(url, data, headers, method=method)
+                return cast(http.client.HTTPResponse, urllib.request.urlopen(request, timeout=self.timeout))
             except urllib.error.HTTPError as error:
                 problem, pause = problem_of(error), error.headers.get("Retry-After", "")
                 if error.code not in PASSING or attempt == self.retries:
                     raise FlairError(error.code, problem) from None
-                time.sleep(float(pause) if pause.isdigit() else backoff(attempt))
+                time.sleep(float(pause) if pause.isascii() and pause.isdecimal() else backoff(attempt))
             except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
                 if attempt == self.retries:
                     raise FlairError(0, {"code": "no_answer", "detail": str(error)}) from error
@@ -290,7 +295,7 @@ class Flair:
 
 def backoff(attempt: int) -> float:
     """Seconds, doubled with each attempt, with some chance in it so that many clients do not come back at once."""
-    return min(30, 0.5 * 2**attempt) * (0.5 + random.random())
+    return min(30.0, 0.5 * float(2**attempt)) * (0.5 + random.random())
 
 
 def problem_of(error: urllib.error.HTTPError) -> dict[str, Any]:
@@ -358,7 +363,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _predict(flair: Flair, given: argparse.Namespace) -> int:
     for path in files_of(given.paths):
-        print(f"{path}: {flair.predict(path)['words']['en']}")
+        answer = flair.predict(path)
+        print(f"{path}: {answer['words']['en'] if answer['words'] else answer['decision']}")
     return 0
 
 

@@ -72,7 +72,7 @@ class Command(MaintenanceCommand):
     def _summarise(self, options):
         from ml.recipes import build_network
 
-        num_classes = int(options["breeds"]) if options["breeds"].isdigit() else len(options["breeds"].split(","))
+        num_classes = int(options["breeds"]) if options["breeds"].isdecimal() else len(options["breeds"].split(","))
         network = build_network(config_of(options, ()), num_classes if options["breeds"] else 120)
         network.summary(print_fn=self.say)
         self.say(f"{network.count_params():,} parameters")

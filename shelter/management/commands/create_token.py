@@ -28,6 +28,6 @@ class Command(BaseCommand):
 
 def days(text: str) -> timedelta:
     number = text.removesuffix("d")
-    if not (number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= 3650):
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number[:6]) <= 3650):
         raise ArgumentTypeError(f"Expected 1d to 3650d. Received: {text}.")
     return timedelta(days=int(number))
