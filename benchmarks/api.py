@@ -7,6 +7,9 @@ All servers run at once, as `make run` and `benchmarks.rival_…` start them, an
 a time, and a machine that is slow for a while is slow for all. A client sends its next request when it has the answer
 to the one before; a 429 is waited out and counts into the latency. Each request carries other bytes. Photos of more
 than 1 MB are more than LitServe can hand from its web process to its worker.
+
+`cpu` is the processor time per request of all processes that answered: what remains comparable where the machine has
+other work. Of `photos/` it leaves out Flair's worker, which goes on after the answer.
 """
 
 import argparse
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,16 +47,40 @@ class Server:
     keep_path: str = "/predict/"
     keeps: str = "keep"
     headers: dict[str, str] = field(default_factory=dict)
+    processes: Callable[[], list[int]] = list
+    settle: Callable[[], object] = bool  # comes back when nothing of what it was sent is still at work
+
+    def cpu(self) -> float:
+        """Milliseconds of processor time that its processes have used up to now."""
+        return sum(map(_cpu_of, self.processes()))
+
+
+def _cpu_of(pid: int) -> float:
+    try:
+        used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:  # it has ended, or this is no Linux
+        return 0.0
+    return sum(map(int, used)) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def _below(root: int) -> list[int]:
+    """A process and all that it has started, they and theirs."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True).stdout.split()
+    parents, found = dict(zip(map(int, listing[::2]), map(int, listing[1::2]), strict=True)), [root]
+    for parent in found:
+        found += [pid for pid, its in parents.items() if its == parent]
+    return found
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one server did with one number of clients; latencies in milliseconds."""
+    """What one server did with one number of clients; latencies and `cpu`, of all requests, in milliseconds."""
 
     per_second: float
     latencies: list[float]
     busy: int
     failed: int
+    cpu: float = 0.0
 
     def percentile(self, share: int) -> float:
         return statistics.quantiles(self.latencies, n=100)[share - 1] if len(self.latencies) > 1 else self.latencies[0]
@@ -96,13 +124,14 @@ class Load:
 
     def run(self, clients: int) -> Cell:
         threads = [threading.Thread(target=self._client) for _ in range(clients)]
-        started = time.perf_counter()
+        used, started = self.server.cpu(), time.perf_counter()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         seconds = time.perf_counter() - started
-        return Cell(len(self.latencies) / seconds, self.latencies or [float("nan")], self.busy, self.failed)
+        cpu = self.server.cpu() - used
+        return Cell(len(self.latencies) / seconds, self.latencies or [float("nan")], self.busy, self.failed, cpu)
 
     def _client(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=120)
@@ -149,6 +178,7 @@ def started_rival(stack: ExitStack, name: str) -> Server:
     )  # fmt: skip
     stack.callback(_end, process)
     server = Server({"litserve": "LitServe", "flask": "Flask + model.predict"}[name], port)
+    server.processes = lambda: _below(process.pid)
     warm_up = photos(320, 240)[:1]
     wait_until(lambda: not Load(server, False, warm_up, 1).run(1).failed, 180, f"an answer of {name}")
     return server
@@ -164,13 +194,15 @@ def _end(process: subprocess.Popen) -> None:
 
 def print_table(call: str, clients: int, cells: dict[str, Cell]) -> None:
     print(f"\n{call}, {clients} client{'s' if clients > 1 else ''}")
-    print(f"{'':24} per second     p50     p95     p99  (ms)   429s  failed   Flair: throughput   p95")
+    print(f"{'':24} per second     p50     p95     p99     cpu  (ms)   429s  failed   Flair: throughput   p95   cpu")
     ours = cells["Flair"]
     for name, cell in cells.items():
+        cpu, our_cpu = (shown.cpu / len(shown.latencies) for shown in (cell, ours))
         ratio = f"{ours.per_second / cell.per_second:12.2f}×{cell.percentile(95) / ours.percentile(95):12.2f}×"
+        ratio += f"{cpu / our_cpu:6.2f}×" if our_cpu else ""
         print(
             f"{name:24}{cell.per_second:11.1f}{cell.percentile(50):8.0f}{cell.percentile(95):8.0f}"
-            f"{cell.percentile(99):8.0f}{cell.busy:13}{cell.failed:8}   {'' if cell is ours else ratio}"
+            f"{cell.percentile(99):8.0f}{cpu:8.1f}{cell.busy:13}{cell.failed:8}   {'' if cell is ours else ratio}"
         )
 
 
@@ -189,9 +221,12 @@ def main() -> None:
     os.environ |= {f"FLAIR_API_RATE_{scope}": str(10**9) for scope in ("READ", "UPLOAD", "REVIEW")}
     with ExitStack() as stack:
         flair = stack.enter_context(serving(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "data"))
-        token = {"Authorization": f"Token {flair.token()}"}
+        key = flair.token()
         port = int(flair.environment["PORT"])
-        servers = [Server("Flair", port, "/api/v1/predict/", "/api/v1/photos/", "", token)]
+        drains: list[float] = []
+        ours = Server("Flair", port, "/api/v1/predict/", "/api/v1/photos/", "", {"Authorization": f"Token {key}"})
+        ours.processes, ours.settle = lambda: flair.processes("gunicorn"), lambda: drains.append(drained(flair, key))
+        servers = [ours]
         servers += [started_rival(stack, name) for name in given.against]
         size = statistics.mean(map(len, shown)) / 1000
         print(f"{len(shown)} photos of {size:.0f} kB, {given.requests} requests a cell, {os.cpu_count()} cores")
@@ -201,29 +236,31 @@ def main() -> None:
         print(
             "\nFlair answers `photos/` when the photo is safe and queued; the others when they have classified it too."
         )
-        print(f"Flair's worker had answered everything {drained(flair):.1f} s after the last upload.")
+        print(f"Its worker had answered everything at most {max(drains):.1f} s after the last upload of a part.")
 
 
 def measured(servers, keeps: bool, shown, requests: int, clients: int, rounds: int) -> dict[str, Cell]:
     for server in servers:
         Load(server, keeps, shown, 48).run(16)  # so that every process and thread has loaded what it needs
+        server.settle()
     parts = {server.name: [] for server in servers}
     for _ in range(rounds):
         for server in servers:
             parts[server.name].append(Load(server, keeps, shown, max(1, requests // rounds)).run(clients))
+            server.settle()
     return {name: joined(cells) for name, cells in parts.items()}
 
 
 def joined(cells: list[Cell]) -> Cell:
     seconds = sum(len(cell.latencies) / cell.per_second for cell in cells if cell.per_second)
     latencies = [latency for cell in cells for latency in cell.latencies]
-    return Cell(
-        len(latencies) / seconds, latencies, sum(cell.busy for cell in cells), sum(cell.failed for cell in cells)
-    )
+    busy, failed, cpu = (sum(getattr(cell, name) for cell in cells) for name in ("busy", "failed", "cpu"))
+    return Cell(len(latencies) / seconds, latencies, busy, failed, cpu)
 
 
-def drained(flair) -> float:
-    started, token = time.perf_counter(), flair.token()
+def drained(flair, token: str) -> float:
+    """Seconds until its worker has answered all photos."""
+    started = time.perf_counter()
     wait_until(
         lambda: not flair.api("GET", "/photos/?status=pending&page_size=1", token)["results"], 600, "all answers"
     )
