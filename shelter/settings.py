@@ -120,14 +120,16 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # A machine that is cut off says nothing at all. Without these, whoever waits for its answer does so for minutes,
-    # and the database holds the rows that it had locked for two hours. With them both ends notice within 30 s.
+    # and the database keeps what it had locked: for 15 minutes where it was just told something, otherwise for two
+    # hours. A photo that is sent again waits for that. With them both ends notice within 30 s.
     DATABASES["default"]["OPTIONS"] = {
         "connect_timeout": 5,  # seconds, as the others
         "keepalives_idle": 15,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,  # milliseconds
-        "options": "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
+        "options": "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+        "-c tcp_user_timeout=30000",
         **DATABASES["default"].get("OPTIONS", {}),
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
