@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 @shared_task
 def classify_photos() -> int:
-    """Claim one batch of pending photos, answer them one after the other, pass the hint on while more are waiting."""
+    """Claim one batch of pending photos, answer them one after the other, pass the hint on while more are waiting.
+
+    Whoever found nothing to claim passes nothing on: the others do, or the sweep.
+    """
     try:
         classifier, version = classifiers.active_classifier()
     except classifiers.BadCheckpoint as error:
@@ -26,7 +29,7 @@ def classify_photos() -> int:
     batch = Prediction.objects.claim(settings.CLAIM_BATCH)
     for prediction in batch:
         _classify(prediction, classifier, version)
-    if Prediction.objects.awaits_work():
+    if batch and Prediction.objects.awaits_work():
         hint()
     return len(batch)
 
@@ -92,16 +95,29 @@ def answer_again() -> int:
 
 
 def hint() -> None:
-    """Tell the workers that something is pending. A broker that is down costs a delay, never a photo."""
-    _send(classify_photos)
+    """Tell the workers that something is pending."""
+    send_hint(classify_photos)
 
 
 def hint_trials() -> None:
-    _send(try_versions)
+    send_hint(try_versions)
 
 
-def _send(task) -> None:
+def send_hint(task) -> None:
+    """Send a task that takes nothing, unless enough messages wait in its queue. A broker that is down costs a delay.
+
+    Each message brings one process to work, which sends the next itself. So a queue that holds some has as many as any
+    number of processes can take, and is not filled by thousands of uploads while all of them are busy, or away.
+    """
     try:
-        task.delay()
+        if _waiting_beside(task) < settings.MOST_HINTS:
+            task.delay()
     except Exception as error:  # kombu's transports raise their own errors, OSError among them
         logger.warning("The broker took no hint; the sweeper will send it again: %s", error)
+
+
+def _waiting_beside(task) -> int:
+    """Messages in the queue of this task that no worker has taken yet."""
+    queue = task.app.amqp.router.route({}, task.name)["queue"]
+    with task.app.producer_or_acquire() as producer:
+        return producer.channel.queue_declare(queue.name).message_count

@@ -116,6 +116,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    # A machine that is off does not refuse a connection: without a limit a request would wait for two minutes.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- files: the data folder, or a bucket of any S3-compatible store ----------------------------------------------
@@ -199,6 +201,7 @@ if REDIS_URL:
 # A worker that dies holds its photos for this long; it must be more than the task's time limit.
 CLAIM_LEASE_SECONDS = 30
 CLAIM_BATCH = 4
+MOST_HINTS = 32  # messages that wait in a queue of the broker; those that are being worked on do not count
 MAX_ATTEMPTS = 3
 LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of each process that searches
 WEBHOOK_SLICE_SECONDS = 4  # the same for messages to webhooks
