@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 def classify_photos() -> int:
     """Answer pending photos, batch after batch for a moment; pass the hint on while more are waiting. Returns how many.
 
-    The hint goes first, so that another process can take the rest meanwhile; never more than one for one.
+    The hint goes first, so that another process can take the rest meanwhile; never more than one for one, and none
+    where there was nothing to claim: the others pass it on, or the sweep.
     """
     try:
         classifier, version = classifiers.active_classifier()
@@ -35,7 +36,7 @@ def classify_photos() -> int:
         count += len(batch)
         if time.monotonic() >= until:
             break
-    if not passed_on:
+    if count and not passed_on:
         _pass_on()
     return count
 
@@ -107,16 +108,29 @@ def answer_again() -> int:
 
 
 def hint() -> None:
-    """Tell the workers that something is pending. A broker that is down costs a delay, never a photo."""
-    _send(classify_photos)
+    """Tell the workers that something is pending."""
+    send_hint(classify_photos)
 
 
 def hint_trials() -> None:
-    _send(try_versions)
+    send_hint(try_versions)
 
 
-def _send(task) -> None:
+def send_hint(task) -> None:
+    """Send a task that takes nothing, unless enough messages wait in its queue. A broker that is down costs a delay.
+
+    Each message brings one process to work, which sends the next itself. So a queue that holds some has as many as any
+    number of processes can take, and is not filled by thousands of uploads while all of them are busy, or away.
+    """
     try:
-        task.delay()
+        if _waiting_beside(task) < settings.MOST_HINTS:
+            task.delay()
     except Exception as error:  # kombu's transports raise their own errors, OSError among them
         logger.warning("The broker took no hint; the sweeper will send it again: %s", error)
+
+
+def _waiting_beside(task) -> int:
+    """Messages in the queue of this task that no worker has taken yet."""
+    queue = task.app.amqp.router.route({}, task.name)["queue"]
+    with task.app.producer_or_acquire() as producer:
+        return producer.channel.queue_declare(queue.name).message_count

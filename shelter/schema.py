@@ -17,7 +17,7 @@ DETAILS = {
     "415": ("unsupported_media_type", "Unsupported media type “text/csv” in request."),
     "422": ("idempotency_key_reused", "Expected a new key for a new call."),
     "429": ("throttled", "Request was throttled. Expected available in 12 seconds."),
-    "503": ("no_classifier", "Expected an active classifier. Received: none that can be loaded."),
+    "503": ("unavailable", "Flair cannot reach its database, or has no room for photos, at this moment."),
 }
 TITLES = {
     "400": "what was sent means nothing here",
@@ -29,7 +29,7 @@ TITLES = {
     "415": "a media type that is not read here",
     "422": "an `Idempotency-Key` that another call was made with",
     "429": "too often, or too many at once; `Retry-After` says when again",
-    "503": "no classifier can be loaded",
+    "503": "database or photos out of reach, or no room (`Retry-After` says when again); for `predict/`, no classifier",
 }
 
 
@@ -68,7 +68,7 @@ def _content(status: str) -> dict:
 
 
 def _statuses(path: str, method: str, operation: dict) -> set[str]:
-    statuses = {"400", "401", "403", "406", "429"}
+    statuses = {"400", "401", "403", "406", "429", "503"}
     names = {parameter["name"] for parameter in operation.get("parameters", [])}
     if "{" in path:
         statuses.add("404")
@@ -76,6 +76,4 @@ def _statuses(path: str, method: str, operation: dict) -> set[str]:
         statuses |= {"413", "415"}
     if "Idempotency-Key" in names:
         statuses.add("422")
-    if path.endswith("/predict/"):
-        statuses.add("503")
     return statuses

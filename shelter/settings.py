@@ -225,6 +225,7 @@ if REDIS_URL:
 CLAIM_LEASE_SECONDS = 30
 CLAIM_BATCH = 8  # somebody who waits comes behind at most so many photos of a process: less than half a second
 CLASSIFY_SLICE_SECONDS = 1  # for so long one worker process claims batches before it looks at imports and webhooks
+MOST_HINTS = 32  # messages that wait in a queue of the broker; those that are being worked on do not count
 MAX_ATTEMPTS = 3
 LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of each process that searches
 WEBHOOK_SLICE_SECONDS = 4  # the same for messages to webhooks

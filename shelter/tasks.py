@@ -73,11 +73,8 @@ def sweep_imports(self) -> int:
 
 
 def hint_imports() -> None:
-    """Tell the workers that an import is waiting. A broker that is down costs a delay, never a file."""
-    try:
-        run_imports.delay()
-    except Exception as error:
-        logger.warning("The broker took no hint; the sweeper will send it again: %s", error)
+    """Tell the workers that an import is waiting."""
+    breeds_tasks.send_hint(run_imports)
 
 
 @shared_task(time_limit=50)
@@ -109,8 +106,5 @@ def sweep_webhooks() -> bool:
 
 
 def hint_webhooks() -> None:
-    """Tell the workers that a message is due. A broker that is down costs a delay, never a message."""
-    try:
-        send_webhooks.delay()
-    except Exception as error:
-        logger.warning("The broker took no hint; the sweeper will send it again: %s", error)
+    """Tell the workers that a message is due."""
+    breeds_tasks.send_hint(send_webhooks)

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
+from django.db import Error as DatabaseError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -121,9 +122,21 @@ def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int, item: Im
             storage.delete(path)
         return _known(twin, photo.original_name, priority)
     except BaseException:
-        storage.delete(path)
+        if _has_no_row(photo):
+            storage.delete(path)
         raise
     return Receipt(Outcome.ACCEPTED, photo.original_name, photo=photo, prediction=prediction)
+
+
+def _has_no_row(photo: Photo) -> bool:
+    """Asked anew: a connection that was lost at COMMIT does not say whether there is a row.
+
+    Where the database does not answer the file stays, for its row or for the next who sends it.
+    """
+    try:
+        return not Photo.objects.filter(sha256=photo.sha256).exists()
+    except DatabaseError:
+        return False
 
 
 def _refused(code: str, name: str) -> Receipt:

@@ -1,6 +1,7 @@
 """The pages of staff. Each view: check, form, model, answer."""
 
 import re
+import sys
 
 from django.conf import settings
 from django.contrib import messages
@@ -18,6 +19,7 @@ from breeds.quality import track_record
 from shelter.answers import answers_of
 from shelter.media import file_response
 from shelter.models import Photo
+from shelter.outages import is_outage, outage_response
 from shelter.problems import problem_response
 from shelter.reviews import ReviewForm, breed_names
 
@@ -178,6 +180,9 @@ def not_found(request, exception=None):
 
 
 def server_error(request):
+    """500 for a fault, 503 for what passes. Django calls this while it handles the error, wherever that came up."""
+    if is_outage(sys.exception()):
+        return outage_response(request)
     if request.path.startswith("/api/"):
         return problem_response(500, "server_error", "Something broke here; try again.")
     response = render(request, "500.html", status=500)

@@ -194,6 +194,7 @@ function setUpSending(form) {
   function refuse(item, xhr, path) {
     if (wasSentElsewhere(xhr, path) || xhr.status === 401 || xhr.status === 403)
       fail(item, document.body.dataset.signedOut, { mustLogIn: true });
+    else if (xhr.status === 503 && xhr.getResponseHeader("Retry-After")) throw new ConnectionLost();
     else if (xhr.status === 413) fail(item, words.large);
     else if (xhr.status === 400) fail(item, JSON.parse(xhr.responseText).detail ?? words.server);
     else fail(item, words.server, { canRetry: true });

@@ -206,6 +206,20 @@ JPEGS = {
         lambda: encoded(picture(mode="CMYK"), "JPEG").replace(b"Adobe", b"EbodA"),
         "accepted",
     ),
+    "page in front of its pixels": (
+        lambda: behind_soi(segment(0xFE, b"<html><script>alert(1)</script><!--")),
+        "accepted",
+    ),
+    "a million bytes of filling": (lambda: jpeg()[:2] + b"\xff" * 1_000_000 + jpeg()[2:], "accepted"),
+    "half a million restarts": (lambda: jpeg()[:-2] + b"\xff\xd0" * 500_000 + b"\xff\xd9", "accepted"),
+    "thumbnail of 4 GB": (lambda: exif(ifd((0x0201, 4, 1, 0xFFFFFFFF), (0x0202, 4, 1, 0xFFFFFFFF))), "accepted"),
+    "place that points to itself": (lambda: exif(ifd((0x8825, 4, 1, 8))), "accepted"),
+    "place outside the file": (lambda: exif(ifd((0x8825, 4, 1, 0xFFFFFFFF))), "accepted"),
+    "exif of two byte orders": (lambda: exif(b"MM*\0" + ifd()[4:]), "accepted"),
+    "second picture of lies": (
+        lambda: behind_soi(segment(0xE2, b"MPF\0II*\0\x08\0\0\0\xff\xff" + noise(300))),
+        "accepted",
+    ),
     "one pixel": (lambda: encoded(picture(size=(1, 1)), "JPEG"), "accepted"),
     "a line of 20,000 pixels": (lambda: encoded(picture(size=(20_000, 1)), "JPEG"), "accepted"),
     "a column of 20,000 pixels": (lambda: encoded(picture(size=(1, 20_000)), "JPEG"), "accepted"),
@@ -263,6 +277,14 @@ PNGS = {
     "long text that bursts": (lambda: png(chunk(b"iTXt", b"a\0\x01\0\0\0" + compressed_zeros(100))), "undecodable"),
     "colour profile that bursts": (lambda: png(chunk(b"iCCP", b"a\0\0" + compressed_zeros(100))), "undecodable"),
     "ten thousand texts": (lambda: png(*[chunk(b"tEXt", b"a\0b")] * 10_000), "accepted"),
+    "forty texts that unpack to 1 MB each": (
+        lambda: png(*[chunk(b"zTXt", b"a\0\0" + compressed_zeros(1))] * 40),
+        "accepted",
+    ),
+    "bomb in seven passes": (lambda: png(head=header(8000, 8000, interlace=1)), "too_many_pixels"),
+    "exif that follows itself": (lambda: png(chunk(b"eXIf", ifd((0x0112, 3, 1, 1), following=8))), "accepted"),
+    "500 exifs": (lambda: png(*[chunk(b"eXIf", ifd((0x0112, 3, 1, 6)))] * 500), "accepted"),
+    "photo behind it": (lambda: png(tail=jpeg()), "accepted"),
     "film of 1,000 frames": (lambda: _apng(1000), "accepted"),
     "script in a text": (lambda: png(chunk(b"tEXt", b"Comment\0<script>alert(1)</script>")), "accepted"),
     "program behind it": (lambda: png(tail=b"MZ" + noise(500)), "accepted"),
@@ -284,6 +306,14 @@ WEBPS = {
     "lossless noise": (lambda: webp((b"VP8L", b"\x2f" + noise(500))), "undecodable"),
     "canvas of 16,384 x 16,384": (lambda: webp(canvas(16_384, 16_384), (b"VP8 ", noise(100))), "undecodable"),
     "canvas without a picture": (lambda: webp(canvas(64, 64)), "undecodable"),
+    "exif that follows itself": (
+        lambda: encoded(picture(), "WEBP", exif=b"Exif\0\0" + ifd((0x0112, 3, 1, 1), following=8)),
+        "accepted",
+    ),
+    "film of 16,000 x 16,000": (
+        lambda: webp(canvas(16_000, 16_000, 2), (b"ANIM", bytes(6)), (b"ANMF", noise(60))),
+        "undecodable",
+    ),
     "a film of 300 frames": (lambda: _film(300), "accepted"),
     "page behind it": (lambda: encoded(picture(), "WEBP") + b"<html><script>alert(1)</script>", "accepted"),
     "chunk of 4 GB": (lambda: webp((b"VP8 ", noise(20))) + b"EXIF\xff\xff\xff\xff", "undecodable"),
@@ -307,9 +337,19 @@ HEICS = {
     "box of 4 GB": (lambda: heic() + box(b"mdat", b"x", size=0xFFFFFFFF), "truncated"),
     "boxes in boxes": (lambda: FTYP + _nested(2000) + box(b"mdat", noise(20)), "undecodable"),
     "ten thousand empty boxes": (lambda: heic() + box(b"free") * 10_000, "accepted"),
+    "of 65,535 x 65,535 pixels": (lambda: _heic_of(65_535, 65_535), "too_many_pixels"),
+    "of 0 pixels": (lambda: _heic_of(0, 0), "undecodable"),
+    "smaller than its pixels": (lambda: _heic_of(1, 1), "failed"),
     "without its list of items": (lambda: heic().replace(b"iloc", b"free"), "undecodable"),
     "film behind it": (lambda: heic() + box(b"moov", noise(500)), "undecodable"),
 }
+
+
+def _heic_of(width: int, height: int) -> bytes:
+    """A HEIC whose description claims another size than its data has."""
+    whole = heic()
+    at = whole.index(b"ispe") + 8
+    return whole[:at] + struct.pack(">II", width, height) + whole[at + 8 :]
 
 
 def _nested(depth: int) -> bytes:
@@ -318,6 +358,24 @@ def _nested(depth: int) -> bytes:
         content = box(b"meta", content)
     return content
 
+
+WHOLE = {
+    "jpeg": jpeg,
+    "progressive jpeg": lambda: jpeg(progressive=True),
+    "png": lambda: encoded(picture(), "PNG"),
+    "webp": lambda: encoded(picture(), "WEBP"),
+    "lossless webp": lambda: encoded(picture(), "WEBP", lossless=True),
+    "heic": heic,
+}
+
+
+def _cuts(make) -> list[bytes]:
+    """The same photo, broken off at every eighth and at each of the last bytes."""
+    whole = make()
+    return [whole[: len(whole) * eighth // 8] for eighth in range(1, 8)] + [whole[:-last] for last in (1, 2, 3, 12)]
+
+
+TRUNCATIONS = {name: (lambda make=make: _cuts(make)) for name, make in WHOLE.items()}
 
 IMAGES = (
     {f"{name}": (make, "not_an_image") for name, make in OTHER_FORMATS.items()}

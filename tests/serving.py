@@ -39,7 +39,7 @@ class Flair:
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
         self.url = f"http://127.0.0.1:{environment['PORT']}"
-        self.output = Path(environment["FLAIR_DATA_DIR"]) / "output.log"
+        self.output = Path(environment["FLAIR_DATA_DIR"] + ".log")  # not on its disk, which a test may fill
         self.supervisor = None
 
     def start(self) -> None:

@@ -250,6 +250,24 @@ def test_it_goes_on_by_itself_after_a_lost_connection_and_makes_no_duplicates(pa
     ]
 
 
+def test_it_goes_on_by_itself_when_the_server_says_that_it_will_be_back(page, complaints):
+    log_in(page)
+    away = []
+
+    def be_away(route):
+        if away:
+            return route.continue_()
+        away.append(route.request.url)
+        return route.fulfill(status=503, headers={"Retry-After": "30"}, body="unavailable")
+
+    page.route(re.compile(r"/upload/check/$"), be_away)
+    send(page, photo_file("retour.jpg", jpeg(4100)))
+    expect(page.locator("li.receipt.accepted")).to_have_count(1, timeout=60 * SECONDS)
+    assert len(away) == 1
+    page.unroute_all(behavior="ignoreErrors")
+    forgive_broken_connections(complaints)
+
+
 def test_it_offers_to_retry_what_the_server_could_not_take(page, complaints):
     log_in(page)
     page.route(re.compile(r"/upload/check/$"), lambda route: route.fulfill(status=503, body="down"))

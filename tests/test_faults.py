@@ -1,58 +1,38 @@
-"""What goes wrong sooner or later, done for real: nothing that was accepted is lost, nothing is answered twice."""
+"""What goes wrong sooner or later: nothing that was accepted is lost, nothing is answered twice.
 
-import hashlib
+Disks are full for real here, checkpoints damaged; processes are killed in `tests/test_outages.py`.
+"""
+
+import errno
 import json
 import os
 import shutil
-import signal
+import sqlite3
 import subprocess
-import time
-from contextlib import contextmanager, suppress
+import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-import redis
+from botocore.exceptions import ClientError, EndpointConnectionError
 from django.core.files.base import ContentFile
 from django.core.management import call_command
+from django.db import InterfaceError, OperationalError, ProgrammingError, connections
 from django.urls import reverse
 from django.utils import timezone
 from kombu import Connection
 
 from breeds import classifier as classifiers
 from breeds.models import Prediction
-from breeds.tasks import classify_photos, sweep
+from breeds.tasks import classify_photos, hint, sweep
 from shelter.imports import Import, ImportItem
 from shelter.models import Photo
+from shelter.outages import is_outage
 from shelter.tasks import run_imports, work_slice
 from shelter.uploads import upload_photo
-from tests.serving import ROOT, free_port, serving, wait_until
+from tests.services import fill, small_disk
+from tests.serving import ROOT, free_port
 from tests.support import jpeg, upload
 from tests.test_archives import zipped
-
-
-@contextmanager
-def small_disk(path: Path, size: str):
-    """A file system of its own, of `size`; the test is skipped where nobody may mount one."""
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all the room there is."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return ballast
 
 
 @pytest.fixture
@@ -63,6 +43,9 @@ def no_hints(monkeypatch):
 
 def all_is_well() -> bool:
     return call_command("fsck", "--hashes", "--grace", "0") is None
+
+
+IN_WORDS = {"fr": "Indisponible en ce moment", "en": "Not available at this moment"}
 
 
 # -- disks that are full -----------------------------------------------------------------------------------------------
@@ -76,7 +59,12 @@ def test_it_takes_nothing_in_on_a_full_disk_and_everything_once_there_is_room(
         first = upload_photo(upload(jpeg(1)), user=anne).photo
         ballast = fill(disk)
         staff.raise_request_exception = False
-        assert staff.post(reverse("upload"), {"images": [upload(jpeg(2))]}).status_code >= 500
+        for language, words in IN_WORDS.items():
+            response = staff.post(
+                reverse("upload"), {"images": [upload(jpeg(2))]}, headers={"Accept-Language": language}
+            )
+            assert (response.status_code, response["Retry-After"]) == (503, "30")
+            assert words in response.content.decode()
         assert (Photo.objects.count(), list((disk / "media").rglob(".partial-*"))) == (1, [])
         assert all_is_well()
         ballast.unlink()
@@ -227,182 +215,134 @@ def test_it_leaves_a_lease_alone_that_was_just_taken(anne, no_hints):
     assert sweep() == 0
 
 
-# -- real processes ----------------------------------------------------------------------------------------------------
-
-DIES = "import os, signal\ndef die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
-SENDS = """
-from django.contrib.auth.models import User
-from django.core.files.uploadedfile import SimpleUploadedFile
-from shelter.uploads import upload_photo
-from tests.support import jpeg
-upload_photo(SimpleUploadedFile("rex.jpg", jpeg({seed})), user=User.objects.get())
-"""
+# -- the database goes away --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def flair(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("faults") / "data") as flair:
-        yield flair
+def operational(name: str) -> OperationalError:
+    """As Django wraps what SQLite says."""
+    cause = sqlite3.OperationalError("said by SQLite")
+    cause.sqlite_errorname = name
+    error = OperationalError("said by SQLite")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (operational("SQLITE_FULL"), True),
+        (operational("SQLITE_BUSY"), True),
+        (operational("SQLITE_IOERR_WRITE"), True),
+        (operational("SQLITE_ERROR"), False),  # a mistake in a statement
+        (OperationalError("server closed the connection unexpectedly"), True),
+        (InterfaceError("connection already closed"), True),
+        (ProgrammingError("no such table"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (FileNotFoundError(errno.ENOENT, "No such file"), False),
+        (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), True),
+        (ClientError({"Error": {}, "ResponseMetadata": {"HTTPStatusCode": 507}}, "PutObject"), True),
+        (ClientError({"Error": {}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "PutObject"), False),
+        (ValueError("a fault of ours"), False),
+    ],
+    ids=repr,
+)
+def test_it_tells_what_passes_from_its_own_faults(error, passes):
+    assert is_outage(error) == passes
 
 
 @pytest.fixture
-def token(flair):
-    return flair.token()
+def unreachable():
+    """Another database in place of the tests' own, behind an address at which nobody answers."""
+    nobody = f"postgres://flair@127.0.0.1:{free_port()}/flair?connect_timeout=5"
+    environment = os.environ | {"DATABASE_URL": nobody, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+
+    def ask(code: str) -> str:
+        preface = "import django\ndjango.setup()\nfrom django.test import Client\nclient = Client()\n"
+        preface += "client.raise_request_exception = False\n"
+        command = [sys.executable, "-c", preface + code]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return ask
 
 
-def answered(flair, token, ids: list[int], seconds: int = 90) -> None:
-    """Every one of these photos gets exactly one answer."""
-
-    def look():
-        photos = [flair.api("GET", f"/photos/{pk}/", token) for pk in ids]
-        return photos if all(photo["status"] == "done" for photo in photos) else None
-
-    wait_until(look, seconds, "an answer to every photo")
-    code = f"from breeds.models import Prediction as P; print(P.objects.filter(photo__in={ids}).count())"
-    assert int(flair.python(code).stdout) == len(set(ids))
-
-
-def photo_of(flair, token, seed: int) -> dict | None:
-    sha256 = hashlib.sha256(jpeg(seed)).hexdigest()
-    return next(iter(flair.api("GET", f"/photos/?sha256={sha256}", token)["results"]), None)
-
-
-@contextmanager
-def paused(pids: list[int]):
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+def test_it_says_503_on_every_page_and_call_while_the_database_is_down(unreachable):
+    said = unreachable(
+        "calls = [('get', '/healthz', 'fr'), ('get', '/accounts/login/', 'fr'), ('post', '/accounts/login/', 'fr'),"
+        " ('post', '/accounts/login/', 'en'), ('post', '/api/v1/photos/', 'fr'), ('post', '/api/v1/photos/', 'en')]\n"
+        "for method, path, language in calls:\n"
+        "    headers = {'Accept-Language': language, 'Authorization': 'Token flair_x', 'Host': 'localhost'}\n"
+        "    answer = getattr(client, method)(path, {'username': 'a', 'password': 'b'}, headers=headers)\n"
+        "    print(answer.status_code, answer.get('Retry-After'), answer['Content-Type'].split(';')[0], "
+        "answer.content.decode().replace(chr(10), ' '))\n"
+    ).splitlines()
+    health, form, french, english, problem_fr, problem_en = said
+    assert health.startswith("503 30 ")
+    assert form.startswith("200 ")  # the page itself asks nothing of the database
+    assert french.startswith("503 30 text/html")
+    assert IN_WORDS["fr"] in french
+    assert IN_WORDS["en"] in english
+    assert problem_fr.startswith("503 30 application/problem+json")
+    assert json.loads(problem_en.split(maxsplit=3)[3])["code"] == "unavailable"
+    assert json.loads(problem_fr.split(maxsplit=3)[3])["detail"].startswith("Flair n’atteint pas")
 
 
-def wipe(flair) -> None:
-    if url := flair.environment.get("REDIS_URL"):
-        redis.Redis.from_url(url).flushdb()
-    else:
-        shutil.rmtree(queue_of(flair).rename(queue_of(flair).with_name("wiped")))  # in one step: workers write to it
+@pytest.mark.django_db(transaction=True)
+def test_it_keeps_the_file_of_a_row_whose_commit_nobody_heard_of(anne, no_hints, monkeypatch, stored_files):
+    """The database commits, and the connection breaks before it says so."""
+    wrapper = type(connections["default"])
+    commit = wrapper._commit
+
+    def commit_and_break(self):
+        commit(self)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(wrapper, "_commit", commit_and_break)
+    with pytest.raises(OperationalError):
+        upload_photo(upload(), user=anne)
+    monkeypatch.setattr(wrapper, "_commit", commit)
+    photo = Photo.objects.get()
+    assert stored_files() == {photo.image.name}
+    assert upload_photo(upload(), user=anne).photo == photo
+    assert all_is_well()
 
 
-def queue_of(flair) -> Path:
-    return Path(flair.environment["FLAIR_DATA_DIR"]) / "queue"
+def test_it_leaves_nothing_of_a_photo_whose_row_found_no_room(anne, no_hints, monkeypatch, stored_files):
+    def full(*_arguments, **_options):
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Photo, "enqueue", full)
+    with pytest.raises(OperationalError):
+        upload_photo(upload(), user=anne)
+    assert (Photo.objects.count(), stored_files()) == (0, set())
 
 
-@pytest.mark.slow
-def test_it_answers_every_photo_though_the_broker_is_wiped(flair, token):
-    with paused(flair.processes("celery")):
-        ids = [flair.api("POST", "/photos/", token, jpeg(seed))["id"] for seed in range(10)]
-        wipe(flair)
-    wipe_again = [flair.api("POST", "/photos/", token, jpeg(seed))["id"] for seed in range(10, 14)]
-    wipe(flair)
-    answered(flair, token, ids + wipe_again)
+# -- hints -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_it_takes_photos_in_while_the_broker_is_down(flair, token):
-    if flair.environment.get("REDIS_URL"):
-        pytest.skip("the Redis of the tests is not theirs to stop")
-    queue = queue_of(flair)
-    with paused(flair.processes("celery")):
-        shutil.rmtree(queue)
-        queue.write_text("no folder")
-    try:
-        ids = [flair.api("POST", "/photos/", token, jpeg(seed))["id"] for seed in range(20, 24)]
-    finally:
-        queue.unlink()
-    answered(flair, token, ids)
+def test_it_works_off_all_hints_and_leaves_none_behind(anne, monkeypatch, classifier, settings):
+    """Twenty photos, a hint for each and fifty sweeps; a worker takes hints until there is none."""
+    waiting, taken = [], 0
+    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: waiting.append("hint"))
+    monkeypatch.setattr("breeds.tasks._waiting_beside", lambda task: len(waiting))
+    for seed in range(20):
+        upload_photo(upload(jpeg(seed)), user=anne)
+        hint()
+    for _ in range(50):
+        sweep()
+    assert len(waiting) == settings.MOST_HINTS
+    while waiting:
+        waiting.pop()
+        classify_photos()
+        taken += 1
+    assert {photo.status for photo in Photo.objects.all()} == {"done"}
+    assert taken <= settings.MOST_HINTS + 20 / settings.CLAIM_BATCH
 
 
-@pytest.mark.slow
-def test_it_loses_nothing_where_the_web_server_dies_between_file_and_row(flair, token):
-    code = DIES + "from shelter.models import Photo\nPhoto.save = die\n" + SENDS.format(seed=30)
-    assert flair.python(code, check=False).returncode == -signal.SIGKILL
-    assert photo_of(flair, token, 30) is None
-    with pytest.raises(AssertionError, match="Expected rows and files that agree"):
-        flair.manage("fsck", "--grace", "0")
-    photo = flair.api("POST", "/photos/", token, jpeg(30))  # nobody had told the sender that it was taken
-    answered(flair, token, [photo["id"]])
-    flair.manage("fsck", "--grace", "0", "--hashes")
-
-
-@pytest.mark.slow
-def test_it_answers_a_photo_whose_web_server_died_between_commit_and_hint(flair, token):
-    code = DIES + "import shelter.models\nshelter.models.hint = die\n" + SENDS.format(seed=31)
-    assert flair.python(code, check=False).returncode == -signal.SIGKILL
-    answered(flair, token, [photo_of(flair, token, 31)["id"]])
-
-
-@pytest.mark.slow
-def test_it_answers_each_photo_once_though_every_hint_comes_ten_times_to_two_workers(flair, token):
-    celery = ["celery", "--quiet", "--app", "shelter", "worker", "--hostname", "second@%h", "--without-gossip"]
-    second = subprocess.Popen(
-        celery, cwd=ROOT, env=flair.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        repeat = "from breeds.tasks import classify_photos as t\nfor _ in range(10): t.delay()"
-        ids = []
-        for seed in range(40, 52):
-            ids.append(flair.api("POST", "/photos/", token, jpeg(seed))["id"])
-            if seed % 4 == 0:
-                flair.python(repeat)
-        answered(flair, token, ids)
-    finally:
-        second.terminate()
-        second.wait(60)
-
-
-@pytest.mark.slow
-def test_it_loses_nothing_though_web_and_workers_are_killed_again_and_again(flair, token):
-    ids = []
-    for seed in range(60, 80):
-        for _attempt in range(200):
-            with suppress(OSError):  # the web server is being started again
-                ids.append(flair.api("POST", "/photos/", token, jpeg(seed))["id"])
-                break
-            time.sleep(0.3)
-        if seed % 6 == 0:
-            for pid in flair.processes("celery" if seed % 4 else "gunicorn"):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-    assert len(set(ids)) == 20
-    answered(flair, token, ids, 150)
-    flair.manage("fsck", "--grace", "0", "--hashes")
-
-
-@contextmanager
-def redis_server(port: int):
-    """A Redis of the test's own, which it may kill."""
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server is installed")
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: _answers(port), 20, "an answer of Redis")
-        yield server
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return redis.Redis(port=port).ping()
-    except redis.ConnectionError:
-        return False
-
-
-@pytest.mark.slow
-def test_it_takes_photos_in_at_once_while_redis_is_killed_and_answers_them_after(tmp_path):
-    port = free_port()
-    with redis_server(port) as first, serving(tmp_path / "data", REDIS_URL=f"redis://127.0.0.1:{port}/0") as flair:
-        token = flair.token()
-        ids = [flair.api("POST", "/photos/", token, jpeg(100))["id"]]
-        answered(flair, token, ids)
-        first.kill()
-        first.wait()
-        started = time.monotonic()
-        ids += [flair.api("POST", "/photos/", token, jpeg(seed))["id"] for seed in range(101, 105)]
-        assert time.monotonic() - started < 4 * 5  # seconds; on an idle machine a twentieth of that
-        with redis_server(port):
-            answered(flair, token, ids)
+def test_it_passes_no_hint_on_for_photos_that_it_could_not_claim(anne, no_hints, monkeypatch, classifier):
+    upload_photo(upload(), user=anne)
+    sent = []
+    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: sent.append("hint"))
+    monkeypatch.setattr(Prediction.objects, "claim", lambda limit: [])  # others hold them at this moment
+    assert (classify_photos(), sent) == (0, [])

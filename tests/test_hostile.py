@@ -27,7 +27,7 @@ from shelter.imports import Import
 from shelter.models import Photo
 from shelter.tasks import run_imports
 from shelter.uploads import Outcome, upload_photo
-from tests.hostile import IMAGES, jpeg, noise
+from tests.hostile import IMAGES, TRUNCATIONS, jpeg, noise
 from tests.support import encoded, picture, upload
 from tests.test_archives import patched, zipped
 
@@ -75,6 +75,14 @@ def test_it_gives_each_image_what_it_deserves(anne, classifier, monkeypatch, sto
     stored = photo.image.open().read()
     for stranger in (b"MZ", b"evil.exe", b"%PDF", b"<html>"):
         assert stranger not in stored[-600:]
+
+
+@pytest.mark.parametrize("name", TRUNCATIONS)
+def test_it_refuses_a_photo_wherever_it_broke_off(name):
+    for content in TRUNCATIONS[name]():
+        with pytest.raises(UnreadableImage) as refusal:
+            inspect_image(content)
+        assert refusal.value.reason == "truncated"
 
 
 def test_it_has_a_hundred_of_them_and_more():
@@ -211,6 +219,16 @@ def at_end(content: bytes, offset: int, form: str, value: int) -> bytes:
     return bytes(changed)
 
 
+def entries_on_one(count: int) -> bytes:
+    """A list of contents that names the same bytes again and again."""
+    content = one("a.jpg")
+    start, end = content.index(b"PK\x01\x02"), content.rindex(b"PK\x05\x06")
+    changed = content[:start] + content[start:end] * count + content[end:]
+    for offset, form, value in ((8, "<H", count), (10, "<H", count), (12, "<I", (end - start) * count)):
+        changed = at_end(changed, offset, form, value)
+    return changed
+
+
 def one(name: str) -> bytes:
     return zipped({name: jpeg()})
 
@@ -243,6 +261,19 @@ ZIPS = {
     "tar in it": (lambda: zipped({"b.tar.gz": noise(99)}), ["nested_archive"]),
     "zip in it with another name": (lambda: zipped({"b.jpg": one("a.jpg")}), ["not_an_image"]),
     "itself ten times": (lambda: zipped({f"{n}.7z": noise(99) for n in range(10)}), ["nested_archive"] * 10),
+    "the same bytes a hundred times": (lambda: entries_on_one(100), ["overlapping"] * 100),
+    "an entry within another": (lambda: zipped({"a.jpg": one("b.jpg") + jpeg()}), ["not_an_image"]),
+    "another name in front of the bytes": (
+        lambda: one("a.jpg").replace(b"a.jpg", b"b.jpg", 1),
+        ["damaged_entry"],
+    ),
+    "name with a null": (lambda: one("a~b.jpg").replace(b"a~b.jpg", b"a\0b.jpg"), ["accepted"]),
+    "name that is no text": (
+        lambda: patched(one("aaé.jpg").replace("é".encode(), b"\xff\xfe"), flags=0x800),
+        "not_a_zip",
+    ),
+    "packed size of 0": (lambda: patched(one("a.jpg"), compressed=0), ["damaged_entry"]),
+    "size of 0": (lambda: patched(one("a.jpg"), size=0), ["damaged_entry"]),
     "the same name twice": (
         lambda: packed((info("a.jpg"), jpeg(1)), (info("a.jpg"), jpeg(2))),
         ["accepted", "accepted"],
