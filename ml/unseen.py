@@ -76,7 +76,7 @@ def _trial(logits: np.ndarray, familiarity: np.ndarray, position: np.ndarray) ->
     return Trial(probs.max(axis=1), probs.argmax(axis=1) == position, familiarity, position < 0)
 
 
-def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.23) -> float:
+def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.24) -> float:
     """The least share of known dogs to turn down as unfamiliar (0 to 0.5) that keeps `called_breed` for unseen breeds.
 
     The threshold of the breed's probability is chosen as for the classifier itself, among the familiar photos.
