@@ -131,9 +131,10 @@ def figures(client) -> dict:
 
 def test_it_counts_from_the_rows(client, anne, classifier):
     classifier.row().activate()
-    photos = [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(6)]
+    photos = [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(4)]
     classifier.errors[jpeg(0)] = classifiers.UnreadableImage("undecodable", "no")
     classify_photos()
+    photos += [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in (4, 5)]
     Prediction.objects.filter(photo=photos[5]).update(priority=Prediction.Priority.BULK)
     Prediction.objects.filter(photo=photos[4]).update(created_at=timezone.now() - timedelta(seconds=90))
     Import.objects.receive(anne, "a.zip", 10)
