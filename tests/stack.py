@@ -112,7 +112,7 @@ class Stack:
 
     def send_until_taken(self, seed: int, refusals: list) -> int:
         """The number of the photo. A server that is away may break a connection; one that is there says 503, no 500."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 return self.send(seed)
@@ -122,7 +122,7 @@ class Stack:
             except (OSError, http.client.HTTPException):
                 pass
             time.sleep(0.1)
-        raise AssertionError(f"Expected photo {seed} to be taken within 200 s.")
+        raise AssertionError(f"Expected photo {seed} to be taken within 300 s.")
 
     def send_archive(self, seeds: range) -> int:
         """The number of an import that has just begun: some files are settled and others are not."""
@@ -163,7 +163,7 @@ class Stack:
 
     # -- what has become of it ----------------------------------------------------------------------------------------
 
-    def all_is_answered(self, ids: list[int], seconds: int = 120) -> list[str]:
+    def all_is_answered(self, ids: list[int], seconds: int = 300) -> list[str]:
         """Every photo has one answer, or failed after three attempts and says why; rows and files agree.
 
         Returns what fsck had to mend: whoever is killed while it writes leaves a file without a name, and no row.

@@ -91,12 +91,12 @@ def faults(stack, chance: random.Random, refusals: list, taken: list) -> dict:
     def without_broker() -> None:
         before = len(taken)
         with stack.broker_down():
-            wait_until(lambda: len(taken) > before or len(taken) >= 200, 90, "a photo taken without a broker")
+            wait_until(lambda: len(taken) > before or len(taken) >= 200, 180, "a photo taken without a broker")
 
     def without_database(take_away) -> None:
         before = len(refusals)
         take_away()
-        wait_until(lambda: len(refusals) > before or len(taken) >= 200, 90, "a refusal without a database")
+        wait_until(lambda: len(refusals) > before or len(taken) >= 200, 180, "a refusal without a database")
         stack.database.start()
 
     found = {
@@ -130,12 +130,12 @@ def test_it_answers_200_uploads_and_an_import_once_each_though_everything_is_kil
         kinds = faults(stack, chance, refusals, taken)
         moments = sorted(chance.sample(range(5, 190), len(kinds)))
         for moment, name in zip(moments, chance.sample(list(kinds), len(kinds)), strict=True):
-            wait_until(lambda moment=moment: len(taken) >= moment or sent[-1].done(), 200, f"{moment} photos")
+            wait_until(lambda moment=moment: len(taken) >= moment or sent[-1].done(), 300, f"{moment} photos")
             kinds[name]()
         ids = [future.result() for future in sent]
 
     assert len(set(ids)) == 200
-    wait_until(lambda: stack.imported(number).get("status") == "done", 150, "the import's end")
+    wait_until(lambda: stack.imported(number).get("status") == "done", 300, "the import's end")
     assert stack.imported(number)["counts"] == {"accepted": 100, "known": 0, "refused": 0, "waiting": 0}
     mended = stack.all_is_answered(ids)
     print(f"seed {SEED}: {len(refusals)} refusals, {len(mended)} files without a name")
@@ -208,7 +208,7 @@ def test_it_answers_each_photo_once_though_every_hint_comes_ten_times_to_two_wor
         with paused(stack.flair):
             second.enter_context(second_worker(stack.flair, "tests.hour_ahead"))
             ids = [stack.send(400)]
-            wait_until(lambda: photo_of(stack, 400)["status"] == "done", 90, "an answer of the second worker")
+            wait_until(lambda: photo_of(stack, 400)["status"] == "done", 180, "an answer of the second worker")
         for seeds in (range(401, 408), range(408, 416)):
             ids += send_all(stack, seeds)
             stack.flair.python(repeat)
@@ -258,7 +258,7 @@ def test_it_takes_photos_from_dead_workers_of_another_time_and_from_one_that_out
         late = claim("SIGSTOP", environment)
         assert [process.wait(60) for process in dead] == [-signal.SIGKILL] * 2
         os.waitpid(late.pid, os.WUNTRACED)
-    wait_until(lambda: not stack.pending(), 60, "an answer by somebody else")
+    wait_until(lambda: not stack.pending(), 180, "an answer by somebody else")
     late.send_signal(signal.SIGCONT)
     assert late.communicate(timeout=60)[0].split("\n")[-2] == "too late"
     stack.all_is_answered(ids)
