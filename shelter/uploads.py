@@ -77,6 +77,7 @@ def _upload(file: File, user, animal: Animal | None, priority: int, item: Import
     sha256 = hashlib.sha256(image_bytes).hexdigest()
     stored_sha256 = sha256 if stored_bytes == image_bytes else hashlib.sha256(stored_bytes).hexdigest()
     if known := _find(sha256, stored_sha256):
+        _put_back(known, stored_bytes, stored_sha256)
         return _known(known, name, priority)
     photo = Photo(
         original_name=name,
@@ -126,6 +127,13 @@ def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int, item: Im
             storage.delete(path)
         raise
     return Receipt(Outcome.ACCEPTED, photo.original_name, photo=photo, prediction=prediction)
+
+
+def _put_back(photo: Photo, stored_bytes: bytes, stored_sha256: str) -> None:
+    """A file that was lost comes back with whoever sends its photo again."""
+    storage, is_the_file = photo.image.storage, stored_sha256 == (photo.stored_sha256 or photo.sha256)
+    if photo.status == Photo.Status.FAILED and is_the_file and not storage.exists(photo.image.name):
+        storage.save(photo.image.name, ContentFile(stored_bytes))
 
 
 def _has_no_row(photo: Photo) -> bool:

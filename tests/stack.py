@@ -112,7 +112,7 @@ class Stack:
 
     def send_until_taken(self, seed: int, refusals: list) -> int:
         """The number of the photo. A server that is away may break a connection; one that is there says 503, no 500."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 return self.send(seed)
@@ -122,7 +122,7 @@ class Stack:
             except (OSError, http.client.HTTPException):
                 pass
             time.sleep(0.1)
-        raise AssertionError(f"Expected photo {seed} to be taken within 200 s.")
+        raise AssertionError(f"Expected photo {seed} to be taken within 300 s.")
 
     def send_archive(self, seeds: range) -> int:
         """The number of an import that has just begun: some files are settled and others are not."""
@@ -134,11 +134,15 @@ class Stack:
         headers = {"Content-Type": kind, "Authorization": f"Token {self.token}"}
         request = urllib.request.Request(f"{self.flair.url}/api/v1/imports/", body, headers)
         number = json.load(urllib.request.urlopen(request, timeout=60))["id"]
-        wait_until(lambda: self.imported(number)["counts"]["accepted"], 60, "a photo of the import")
+        wait_until(lambda: self.imported(number).get("counts", {}).get("accepted"), 60, "a photo of the import")
         return number
 
     def imported(self, number: int) -> dict:
-        return self.flair.api("GET", f"/imports/{number}/", self.token)
+        """The import as the API shows it; nothing while the web server is being started again."""
+        try:
+            return self.flair.api("GET", f"/imports/{number}/", self.token)
+        except OSError:
+            return {}
 
     def browser(self, language: str):
         """Call it with the fields of the upload page, logged in: returns the page. Raises `HTTPError`."""
@@ -159,12 +163,12 @@ class Stack:
 
     # -- what has become of it ----------------------------------------------------------------------------------------
 
-    def all_is_answered(self, ids: list[int], seconds: int = 120) -> list[str]:
+    def all_is_answered(self, ids: list[int], seconds: int = 300) -> list[str]:
         """Every photo has one answer, or failed after three attempts and says why; rows and files agree.
 
         Returns what fsck had to mend: whoever is killed while it writes leaves a file without a name, and no row.
         """
-        wait_until(lambda: not self._pending(), seconds, "an answer to every photo")
+        wait_until(lambda: not self.pending(), seconds, "an answer to every photo")
         census = json.loads(self.flair.python(CENSUS).stdout)
         answers = {int(pk): facts for pk, facts in census["answers"].items()}
         assert set(ids) <= set(answers)
@@ -176,7 +180,8 @@ class Stack:
         assert census["left"] == []
         return census["found"]
 
-    def _pending(self) -> list:
+    def pending(self) -> list:
+        """Some photo that waits for an answer, or nothing."""
         try:
             return self.flair.api("GET", "/photos/?status=pending&page_size=1", self.token)["results"]
         except OSError:  # being started again

@@ -10,6 +10,7 @@ from django.utils import timezone
 from PIL import ExifTags, Image
 
 from breeds.models import Prediction
+from breeds.tasks import classify_photos
 from shelter.animals import Animal
 from shelter.models import Photo
 from shelter.uploads import Outcome, file_name, upload_photo
@@ -164,6 +165,18 @@ def test_it_accepts_photos_while_the_broker_is_down(staff, settings, monkeypatch
 
 def _broken_broker():
     raise OSError("no broker")
+
+
+def test_it_puts_a_lost_file_back_when_its_photo_is_sent_again(anne, hints, classifier):
+    photo = upload_photo(upload(), user=anne).photo
+    content = photo.image.open().read()
+    photo.image.storage.delete(photo.image.name)
+    classify_photos()
+    assert Prediction.objects.get().error_code == "missing"
+    assert upload_photo(upload(), user=anne).photo == photo
+    classify_photos()
+    photo.refresh_from_db()
+    assert (photo.status, photo.image.open().read()) == (Photo.Status.DONE, content)
 
 
 def test_it_knows_the_same_bytes_again_and_says_when_and_where(staff, anne):
