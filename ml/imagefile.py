@@ -33,7 +33,7 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic"}
 
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
-# Not `\xff+`: a pattern that starts with one plain byte is searched for twelve times as fast.
+# Not `\xff+`: a pattern that starts with one plain byte is searched for many times as fast.
 JPEG_MARKER = re.compile(rb"\xff\xff*([^\x00\xff\x01\xd0-\xd7])")
 JPEG_SOS, JPEG_EOI = 0xDA, 0xD9
 
