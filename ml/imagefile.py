@@ -33,8 +33,8 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic"}
 
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
-# The last 0xFF of however many stand before a code. With all of them (`\xff+`), a megabyte of 0xFF took an hour, and
-# 0.5 MB of pixels 2.5 ms instead of 0.15: a pattern that starts with one literal byte is found by memchr.
+# The last 0xFF of however many stand before a code: with all of them (`\xff+`) a long run of 0xFF is searched again from
+# each of its bytes. A pattern that starts with one literal byte is found by memchr, many times as fast.
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd7])")
 JPEG_SOS, JPEG_EOI = 0xDA, 0xD9
 

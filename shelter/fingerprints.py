@@ -17,9 +17,7 @@ INSERT INTO shelter_fingerprint (photo_id, quarter_0, quarter_1, quarter_2, quar
 ON CONFLICT (photo_id) DO UPDATE SET quarter_0 = excluded.quarter_0, quarter_1 = excluded.quarter_1,
 quarter_2 = excluded.quarter_2, quarter_3 = excluded.quarter_3, looks_like_id = NULL
 """
-NEAR_SQL = "SELECT photo_id, quarter_0, quarter_1, quarter_2, quarter_3 FROM shelter_fingerprint WHERE " + " OR ".join(
-    f"quarter_{index} IN ({', '.join(['%s'] * (1 + QUARTER_BITS))})" for index in range(QUARTERS)
-)
+NEAR_SQL = "SELECT photo_id, quarter_0, quarter_1, quarter_2, quarter_3 FROM shelter_fingerprint WHERE "
 
 # The hash of a blank wall or a plain sky says nothing: with fewer set (or unset) bits it is like any other of them.
 TELLING_BITS = 6
@@ -51,9 +49,10 @@ class FingerprintQuerySet(models.QuerySet):
     @staticmethod
     def _let_through(wanted: list[int]) -> list[tuple[int, ...]]:
         """(key of the photo, its quarters) of all that have one of these quarters up to a bit."""
-        values = [value for part in wanted for value in (part, *(part ^ 1 << bit for bit in range(QUARTER_BITS)))]
+        values = ([part, *(part ^ 1 << bit for bit in range(QUARTER_BITS))] for part in wanted)
+        looks = (f"quarter_{index} IN ({', '.join(map(str, some))})" for index, some in enumerate(values))
         with connection.cursor() as cursor:
-            cursor.execute(NEAR_SQL, values)
+            cursor.execute(NEAR_SQL + " OR ".join(looks))  # numbers that were made here, nobody's text
             return cursor.fetchall()
 
     def record(self, photo, dhash: int) -> None:
