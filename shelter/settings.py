@@ -107,8 +107,7 @@ TEMPLATES = [
 # -- database: SQLite in the data folder, or what DATABASE_URL says ----------------------------------------------
 
 DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'flair.sqlite3'}")}
-# Each thread keeps its connection. Opening one costs SQLite 1.3 ms (it reads the schema), and closing the last one
-# writes the whole log back and waits for the disk.
+# Threads keep their connection: opening one has SQLite read the schema, closing the last one write back its whole log.
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # With deferred transactions one in four fails under four writers; with these settings none does.
@@ -306,9 +305,8 @@ API_RATES = {  # calls a minute of each token, by scope
     "upload": env.int("FLAIR_API_RATE_UPLOAD", default=600),
     "review": env.int("FLAIR_API_RATE_REVIEW", default=300),
 }
-# In each web process, of its 24 threads: photos that `predict/` has in hand, those of them that are classified at once,
-# threads of the network for a photo that comes alone, seconds that one waits for its turn, and requests that wait for
-# an answer of the queue (`?wait=`).
+# In each web process, of its 24 threads: photos that `predict/` has in hand; those of them that are classified at once;
+# threads of the network for one that comes alone; seconds to wait for a turn; requests that `?wait=`.
 PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=20)
 PREDICT_AT_ONCE = env.int("FLAIR_PREDICT_AT_ONCE", default=os.cpu_count() or 1)
 PREDICT_THREADS = env.int("FLAIR_PREDICT_THREADS", default=min(4, os.cpu_count() or 1))
