@@ -33,7 +33,7 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic"}
 
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
-# The last 0xFF of however many stand before a code: with all of them (`\xff+`) a long run of 0xFF is searched again from
+# The last 0xFF of however many stand before a code: with all of them (`\xff+`) a long run is searched again from
 # each of its bytes. A pattern that starts with one literal byte is found by memchr, many times as fast.
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd7])")
 JPEG_SOS, JPEG_EOI = 0xDA, 0xD9
