@@ -312,7 +312,7 @@ def test_it_leaves_nothing_of_a_photo_whose_row_found_no_room(anne, no_hints, mo
     def full(*_arguments, **_options):
         raise OperationalError("database or disk is full")
 
-    monkeypatch.setattr(Photo, "enqueue", full)
+    monkeypatch.setattr(Photo, "store", full)
     with pytest.raises(OperationalError):
         upload_photo(upload(), user=anne)
     assert (Photo.objects.count(), stored_files()) == (0, set())
