@@ -74,11 +74,26 @@ def files(stored_files) -> dict[str, str]:
 
 def another_machine(settings, tmp_path, name="elsewhere") -> None:
     """An empty database and an empty storage."""
+    tables = [model._meta.db_table for model in apps.get_models(include_auto_created=True)]
     with connection.cursor() as cursor:
-        for model in apps.get_models(include_auto_created=True):
-            cursor.execute(f"DELETE FROM {model._meta.db_table}")
+        if connection.vendor == "postgresql":
+            cursor.execute(f"SET CONSTRAINTS ALL IMMEDIATE; TRUNCATE {', '.join(tables)}; SET CONSTRAINTS ALL DEFERRED")
+        else:
+            _delete_what_is_only_appended(cursor, tables)
     settings.MEDIA_ROOT = tmp_path / name
     settings.DATA_DIR = tmp_path / f"{name}-data"
+
+
+def _delete_what_is_only_appended(cursor, tables: list[str]) -> None:
+    """And everything else. The triggers that refuse it step aside for a moment; SQLite has no other way."""
+    cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%_refuses_%'")
+    triggers = cursor.fetchall()
+    for name, _sql in triggers:
+        cursor.execute(f"DROP TRIGGER {name}")
+    for table in tables:
+        cursor.execute(f"DELETE FROM {table}")
+    for _name, sql in triggers:
+        cursor.execute(sql)
 
 
 def run(*arguments) -> str:
