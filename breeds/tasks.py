@@ -23,13 +23,9 @@ def classify_photos() -> int:
     The hint goes first, so that another process can take the rest meanwhile; never more than one for one, and none
     where there was nothing to claim: the others pass it on, or the sweep.
     """
-    try:
-        classifier, version = classifiers.active_classifier()
-    except classifiers.BadCheckpoint as error:
-        logger.error("No photo can be classified: %s", error)  # the rows stay pending until a classifier is there
-        return 0
     until, count, passed_on = time.monotonic() + settings.CLASSIFY_SLICE_SECONDS, 0, False
-    while batch := Prediction.objects.claim(settings.CLAIM_BATCH):
+    while found := _claim():
+        classifier, version, batch = found
         passed_on = passed_on or _pass_on()
         for prediction in batch:
             _classify(prediction, classifier, version)
@@ -39,6 +35,17 @@ def classify_photos() -> int:
     if count and not passed_on:
         _pass_on()
     return count
+
+
+def _claim() -> tuple | None:
+    """The classifier of the moment, its version, and a batch of photos for it; None without either."""
+    try:
+        classifier, version = classifiers.active_classifier()
+    except classifiers.BadCheckpoint as error:
+        logger.error("No photo can be classified: %s", error)  # the rows stay pending until a classifier is there
+        return None
+    batch = Prediction.objects.claim(settings.CLAIM_BATCH)
+    return (classifier, version, batch) if batch else None
 
 
 def _pass_on() -> bool:

@@ -288,7 +288,7 @@ def test_it_says_503_on_every_page_and_call_while_the_database_is_down(unreachab
     assert json.loads(problem_fr.split(maxsplit=3)[3])["detail"].startswith("Flair n’atteint pas")
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)  # the next test finds the groups of a migration
 def test_it_keeps_the_file_of_a_row_whose_commit_nobody_heard_of(anne, no_hints, monkeypatch, stored_files):
     """The database commits, and the connection breaks before it says so."""
     wrapper = type(connections["default"])

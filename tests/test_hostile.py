@@ -358,7 +358,7 @@ def _zip_of(files, compression) -> bytearray:
     with zipfile.ZipFile(stream, "w", compression) as archive:
         for number, (name, content) in enumerate(files):
             with contextlib.suppress(UnicodeEncodeError, lzma.LZMAError):
-                archive.writestr(name or str(number), content)
+                archive.writestr(name.partition("\0")[0] or str(number), content)
     return bytearray(stream.getvalue())
 
 

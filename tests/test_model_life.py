@@ -183,8 +183,11 @@ def test_it_still_knows_which_version_came_with_flair(breeds, old):
     assert ClassifierVersion.objects.active().is_bundled
 
 
-def test_it_answers_a_batch_by_one_version_though_another_is_activated_meanwhile(photos, old, new, anne, monkeypatch):
+def test_it_answers_a_batch_by_one_version_though_another_is_activated_meanwhile(
+    photos, old, new, anne, monkeypatch, settings
+):
     """During a bulk import: the batch that runs stays with its version, the next one has the new, none is lost."""
+    settings.CLAIM_BATCH = 4
     for number in range(6):
         upload_photo(upload(encode(plain_picture((20 * number, 9, 250)))), user=anne, priority=Prediction.Priority.BULK)
     classify, seen = Classifier.classify, []
