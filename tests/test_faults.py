@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from django.core.files.base import ContentFile
 from django.core.management import call_command
-from django.db import InterfaceError, OperationalError, ProgrammingError, connections
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.urls import reverse
 from django.utils import timezone
 from kombu import Connection
@@ -286,26 +286,6 @@ def test_it_says_503_on_every_page_and_call_while_the_database_is_down(unreachab
     assert problem_fr.startswith("503 30 application/problem+json")
     assert json.loads(problem_en.split(maxsplit=3)[3])["code"] == "unavailable"
     assert json.loads(problem_fr.split(maxsplit=3)[3])["detail"].startswith("Flair n’atteint pas")
-
-
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)  # the next test finds the groups of a migration
-def test_it_keeps_the_file_of_a_row_whose_commit_nobody_heard_of(anne, no_hints, monkeypatch, stored_files):
-    """The database commits, and the connection breaks before it says so."""
-    wrapper = type(connections["default"])
-    commit = wrapper._commit
-
-    def commit_and_break(self):
-        commit(self)
-        raise OperationalError("server closed the connection unexpectedly")
-
-    monkeypatch.setattr(wrapper, "_commit", commit_and_break)
-    with pytest.raises(OperationalError):
-        upload_photo(upload(), user=anne)
-    monkeypatch.setattr(wrapper, "_commit", commit)
-    photo = Photo.objects.get()
-    assert stored_files() == {photo.image.name}
-    assert upload_photo(upload(), user=anne).photo == photo
-    assert all_is_well()
 
 
 def test_it_leaves_nothing_of_a_photo_whose_row_found_no_room(anne, no_hints, monkeypatch, stored_files):

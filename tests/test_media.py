@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.servers.basehttp import ThreadedWSGIServer
-from django.db import connections
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections
 from django.test import Client
 from django.test.testcases import LiveServerThread
 from django.urls import reverse
@@ -64,12 +65,16 @@ def web(db):
     """host:port of a web server that sees what the test has written, and commits nothing."""
     connection = connections["default"]
     connection.inc_thread_sharing()
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)  # which takes a transaction that goes on for a fault
     thread = WebServer("127.0.0.1", lambda _files: WSGIHandler(), connections_override={"default": connection})
     thread.daemon = True
     thread.start()
     thread.is_ready.wait(20)
     yield f"127.0.0.1:{thread.port}"
     thread.terminate()
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
     connection.dec_thread_sharing()
 
 
