@@ -13,15 +13,14 @@ import argparse
 import json
 import multiprocessing
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from benchmarks.racing import FIVE_MEGAPIXELS, made_jpeg
 from ml.checkpoint import load_checkpoint
 from ml.inference import Session
 from ml.preprocessing import decoded_side, to_square
-from tests.serving import ROOT, Flair, serving, wait_until
+from tests.serving import ROOT, Flair, paused, serving, wait_until
 
 BUNDLED = ROOT / "ml" / "bundled"
 WARM_UP = 12
@@ -116,19 +115,6 @@ def bare(kind: str, paths: list[Path], processes: int) -> tuple[float, float]:
 
 
 # -- Flair ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def paused(flair: Flair) -> Iterator[None]:
-    """Its worker stands still meanwhile."""
-    pids = flair.processes("celery")
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def is_idle(flair: Flair, token: str) -> bool:

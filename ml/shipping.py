@@ -124,7 +124,7 @@ def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, 
     Returns the runtime and a hash of the weights in it.
     """
     shipped = fold_batch_norm(model, origin.image_size)
-    round_weights(shipped, MANTISSA_BITS if shipped.count_params() > LARGE else FLOAT16_MANTISSA_BITS)
+    round_weights(shipped, mantissa_bits(shipped.count_params()))
     save_as_float16(shipped, folder / "model.keras")
     export_compressed(shipped, origin.image_size, folder / "model.tflite.xz")
     session = SessionPool(folder / "model.tflite.xz")
@@ -134,6 +134,11 @@ def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, 
         raise MLError(f"Expected an export equal to {PARITY_LIMIT} to the network. Received: {difference:.1e}.")
     say(f"exported; largest difference of a probability to Keras {difference:.1e}")
     return session, hashlib.sha256(b"".join(weight.tobytes() for weight in shipped.get_weights())).hexdigest()
+
+
+def mantissa_bits(parameters: int) -> int:
+    """How many bits each weight of a network of so many parameters keeps after the leading one."""
+    return MANTISSA_BITS if parameters > LARGE else FLOAT16_MANTISSA_BITS
 
 
 def _known_answers(path: Path, network: str) -> Answers | None:

@@ -13,7 +13,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -145,6 +146,20 @@ def prepared() -> dict[str, str]:
     }  # fmt: skip
     Flair(environment).manage("prepare", "--port", environment["PORT"])
     return environment
+
+
+@contextmanager
+def paused(flair, pattern: str = "celery") -> Iterator[None]:
+    """Its processes of that name stand still meanwhile: they hold what they hold, and say nothing."""
+    pids = flair.processes(pattern)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

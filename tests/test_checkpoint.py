@@ -10,6 +10,7 @@ from ml import BadCheckpoint
 from ml.checkpoint import HASHED_PARTS, load_checkpoint
 from ml.decision import Thresholds
 from ml.familiarity import Familiarity
+from ml.shipping import mantissa_bits
 from tests.ml_support import LABELS, seal, write_checkpoint
 
 FAMILIARITY = Familiarity(np.zeros(3), np.eye(3), np.full(3, 2.0), np.eye(3))
@@ -148,3 +149,9 @@ def test_it_keeps_its_version_where_nothing_that_answers_has_changed(folder, tmp
     (other / "card.md").write_text("for people")
 
     assert load_checkpoint(other).version == load_checkpoint(folder).version
+
+
+@pytest.mark.parametrize(("parameters", "bits"), [(2_400_000, 10), (13_900_000, 5)])
+def test_a_small_network_keeps_all_bits_of_its_weights(parameters, bits):
+    """Rounded as EfficientNet-B4's are, MobileNetV2's would cost it answers."""
+    assert mantissa_bits(parameters) == bits

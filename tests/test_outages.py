@@ -18,7 +18,7 @@ import redis
 from django.conf import settings
 
 from tests.services import fill, kill
-from tests.serving import ROOT, wait_until
+from tests.serving import ROOT, paused, wait_until
 from tests.stack import check_refusal, whole_stack
 from tests.support import encoded, jpeg, picture
 
@@ -58,19 +58,6 @@ def stack():
 @pytest.fixture(scope="module")
 def flair(stack):
     return stack.flair
-
-
-@contextmanager
-def paused(flair, pattern: str = "celery"):
-    pids = flair.processes(pattern)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 def send_all(stack, seeds: range, at_once: int = 4) -> list[int]:
