@@ -43,6 +43,8 @@ class TrainingConfig:
 
     `recipe`: `cnn`, `cnn-extra` (own networks), `transfer` (new head, then every layer at each of `stages`) or
     `fine-tune` (new head, then the last `layers` of the backbone). `stages`: (image size in pixels, epochs).
+    `image_size`: pixels of the features for the head and of val while training; `serve_size`: those that what ships is
+    run at, calibrated and measured, the same if 0.
     `breeds`: labels to keep, all if empty. `head`: settings that the search of heads found; if empty, a linear head
     whose strength is chosen on val. `average`: mix the tuned weights with those before, as val likes it. `teacher`:
     version of the checkpoint whose answers are half of what tuning aims at.
@@ -52,6 +54,7 @@ class TrainingConfig:
     recipe: str = "transfer"
     backbone: str = "mobilenetv2"
     image_size: int = 224
+    serve_size: int = 0
     breeds: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
     head: dict = field(default_factory=dict)

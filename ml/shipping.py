@@ -14,10 +14,10 @@ from ml import MLError
 from ml.augmentation import centre_images
 from ml.calibration import fit_temperature, softmax
 from ml.card import worst_labels, write_card
-from ml.checkpoint import load_checkpoint, seal_checkpoint, write_labels
-from ml.datasets import SPLITS, Dataset
-from ml.decision import Label, choose_thresholds, energy_of
-from ml.evaluation import measure, measure_answers, measure_without_dog
+from ml.checkpoint import Checkpoint, load_checkpoint, seal_checkpoint, write_labels
+from ml.datasets import SPLITS, Dataset, Item
+from ml.decision import Label, Level, choose_thresholds, energy_of
+from ml.evaluation import measure, measure_answers, measure_without_dog, wilson_interval
 from ml.export import export_compressed, parity
 from ml.familiarity import fit_familiarity
 from ml.files import whole_file, write_json
@@ -68,9 +68,11 @@ def ship(
     origin: Origin,
     say: Callable[[str], None],
     without_dog: Path | None = None,
+    fewer_breeds: Path | None = None,
 ) -> dict:
     """Fold, round, export, calibrate on val, measure on val and test, seal. Returns the figures on test, those
-    on the shelter's own reviewed photos under `reviewed`, those on the photos of the folder `without_dog` under that.
+    on the shelter's own reviewed photos under `reviewed`, those on the photos of the folder `without_dog` under that,
+    and under `breeds_left_out` what the checkpoint folder `fewer_breeds` says of the breeds that it does not know.
 
     Raises `MLError` where the exported file is not the same function as the network.
     """
@@ -103,6 +105,8 @@ def ship(
         figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split, unfamiliar)
         if without_dog:
             figures[split]["without_dog"] = _of_photos_without_dog(classifier, without_dog, split, answers[split])
+        if fewer_breeds and split == "test":
+            figures[split]["breeds_left_out"] = _of_breeds_left_out(Classifier.load(fewer_breeds), dataset)
         figures[split]["training_seconds"] = round(origin.training_seconds, 1)
         write_json(folder / f"metrics-{split}.json", figures[split])
     write_card(
@@ -155,14 +159,18 @@ def _answer_all(
 ) -> Answers:
     """Minutes for a large network: what comes after may be repeated without it."""
     items = dataset.part(split)
-    parts = (items[start : start + 64] for start in range(0, len(items), 64))
-    found = session.answer_all(
-        image for part in parts for image in centre_images(dataset, part, origin.image_size, origin.steps)
-    )
+    found = _answers_to(items, session, dataset, origin)
     answers = Answers(found["logits"], found["embedding"], dataset.label_index(items))
     with whole_file(kept) as partial, partial.open("wb") as file:
         np.savez(file, network=np.array(network), **{name: getattr(answers, name) for name in ANSWERS})
     return answers
+
+
+def _answers_to(items: list[Item], session: SessionPool, dataset: Dataset, way_in: Origin | Checkpoint) -> dict:
+    parts = (items[start : start + 64] for start in range(0, len(items), 64))
+    return session.answer_all(
+        image for part in parts for image in centre_images(dataset, part, way_in.image_size, way_in.steps)
+    )
 
 
 def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label], unfamiliar: float) -> None:
@@ -196,6 +204,31 @@ def _of_photos_without_dog(classifier: Classifier, folder: Path, split: str, dog
     energies = energies_without_dog(classifier, folder, split)
     of_dogs = np.array([classifier.energy(*row) for row in zip(dogs.logits, dogs.features, strict=True)])
     return measure_without_dog(energies, of_dogs, classifier.checkpoint.thresholds.energy)
+
+
+def left_out_items(checkpoint: Checkpoint, dataset: Dataset) -> list[Item]:
+    """The photos of breeds that a checkpoint does not know, of every split. Raises `MLError` for none."""
+    known = {label.slug for label in checkpoint.labels}
+    items = [item for item in dataset.items if item.label not in known]
+    if not items:
+        raise MLError(f"Expected a checkpoint that lacks some of these breeds. Received: {checkpoint.name} of all.")
+    return items
+
+
+def _of_breeds_left_out(classifier: Classifier, dataset: Dataset) -> dict:
+    """What a classifier of the same recipe decides on every photo of the breeds that no part of it was trained on."""
+    checkpoint, items = classifier.checkpoint, left_out_items(classifier.checkpoint, dataset)
+    found = _answers_to(items, SessionPool(checkpoint.model_path), dataset, checkpoint)
+    decisions = [classifier.decide(*row).decision for row in zip(found["logits"], found["embedding"], strict=True)]
+    called = {level: decisions.count(level) for level in Level}
+    return {
+        "version": checkpoint.version,
+        "known_breeds": len(checkpoint.labels),
+        "breeds": len({item.label for item in items}),
+        "n": len(items),
+        **{str(level): round(count / len(items), 4) for level, count in called.items()},
+        "breed_interval": wilson_interval(called[Level.BREED], len(items)),
+    }
 
 
 def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) -> dict:

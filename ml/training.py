@@ -9,19 +9,21 @@ from pathlib import Path
 import keras
 
 from ml import MLError
+from ml.checkpoint import load_checkpoint
 from ml.datasets import SPLITS, Dataset
 from ml.decision import Label
 from ml.files import write_json
 from ml.recipes import Trained, TrainingConfig, Workplace, train_network
 from ml.reviewed import load_joined
-from ml.shipping import Origin, ship
+from ml.shipping import Origin, left_out_items, ship
 
 
 class TrainingRun:
     """One run. `say` receives a line for people about each step; `track(items, description, total)` may show progress.
 
     `teacher`: the checkpoint folder to learn from too, `without_dog`: a folder of photos without a dog, to be measured
-    on too. The result lies in `checkpoint_dir`.
+    on too, `fewer_breeds`: a checkpoint folder of the same recipe on some of the breeds, to be measured on the others.
+    The result lies in `checkpoint_dir`.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class TrainingRun:
         command: str = "",
         teacher: Path | None = None,
         without_dog: Path | None = None,
+        fewer_breeds: Path | None = None,
     ):
         self.config, self.folder, self.say, self.track, self.command = config, folder, say, track, command
-        self.without_dog = without_dog
+        self.without_dog, self.fewer_breeds = without_dog, fewer_breeds
         self.place = Workplace(folder, cache_dir or folder / "features", weights, say, teacher)
         self.checkpoint_dir = folder / "checkpoint"
 
@@ -59,10 +62,14 @@ class TrainingRun:
         self._claim_dataset(dataset)
         counts = {split: len(dataset.part(split)) for split in SPLITS}
         self.say(f"{len(dataset.labels)} breeds, photos: {counts}")
+        if self.fewer_breeds:  # said now rather than after an hour
+            left_out_items(load_checkpoint(self.fewer_breeds), dataset)
         trained = train_network(self.config, dataset, self.place)
         labels = [Label(slug, *group_of(slug)) for slug in dataset.labels]
         origin = self._origin(trained)
-        figures = ship(trained.model, dataset, labels, self.checkpoint_dir, origin, self.say, self.without_dog)
+        figures = ship(
+            trained.model, dataset, labels, self.checkpoint_dir, origin, self.say, self.without_dog, self.fewer_breeds
+        )
         self._report(trained, figures)
         return figures
 
@@ -85,7 +92,7 @@ class TrainingRun:
         return Origin(
             name=self.config.name,
             backbone=self.config.recipe if self.config.is_own else self.config.backbone,
-            image_size=self.config.image_size,
+            image_size=self.config.serve_size or self.config.image_size,
             steps=trained.steps,
             recipe=trained.recipe,
             command=self.command,

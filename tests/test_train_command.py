@@ -86,6 +86,18 @@ def test_it_keeps_the_command_without_the_folders_of_a_machine():
     )
 
 
+def test_it_keeps_the_size_of_serving_in_the_command_and_the_settings():
+    given = options("transfer", "--out", "run", "--serve-size", "288", "--fewer-breeds", "/e/some")
+    assert command_line(given).endswith("--image-size 224 --serve-size 288 --seed 0")
+    assert "--fewer-breeds some " in command_line(given)
+    assert config_of(given, ()).serve_size == 288
+
+
+def test_it_serves_an_own_network_at_its_own_size_alone():
+    with pytest.raises(CommandError, match="--serve-size with a pretrained backbone"):
+        config_of(options("cnn", "--serve-size", "288"), ())
+
+
 @pytest.fixture
 def dataset(tmp_path):
     return write_dataset(tmp_path / "dogs")

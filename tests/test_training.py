@@ -282,6 +282,40 @@ def test_it_ships_again_without_answering_again(tiny_journey, monkeypatch):
     assert tiny_journey.figures | {"training_seconds": 0} == figures | {"training_seconds": 0}
 
 
+@pytest.mark.slow
+def test_it_serves_at_another_size_and_says_what_it_makes_of_breeds_that_were_left_out(tiny, dataset_folder, tmp_path):
+    some = replace(tiny, breeds=("bolognese", "pug"))
+    Journey(some, dataset_folder, tmp_path / "some").go()
+    fewer = tmp_path / "some" / "checkpoint"
+
+    Journey(replace(tiny, serve_size=48), dataset_folder, tmp_path / "all", fewer_breeds=fewer).go()
+
+    checkpoint = tmp_path / "all" / "checkpoint"
+    assert Classifier.load(checkpoint).session.image_size == 48
+    assert "breeds_left_out" not in json.loads((checkpoint / "metrics-val.json").read_text())
+    found = json.loads((checkpoint / "metrics-test.json").read_text())["breeds_left_out"]
+    whippets = len(list((dataset_folder / "whippet").iterdir()))
+    assert (found["known_breeds"], found["breeds"], found["n"]) == (2, 1, whippets)
+    assert found["version"] == Classifier.load(fewer).checkpoint.version
+    shares = [found[level] for level in ("not_a_dog", "breed", "group", "unsure")]
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    named = sum(
+        Classifier.load(fewer).classify(path.read_bytes()).decision == "breed"
+        for path in (dataset_folder / "whippet").iterdir()
+    )
+    assert found["breed"] == pytest.approx(named / whippets, abs=1e-3)
+    assert f"{found['breed']:.1%} of {whippets}" in (checkpoint / "card.md").read_text()
+
+
+@pytest.mark.slow
+def test_it_refuses_to_measure_left_out_breeds_by_a_checkpoint_that_knows_all(journey, tiny, tmp_path):
+    known = journey.folder / "checkpoint"
+    run = Journey(tiny, journey.dataset_folder, tmp_path / "run", fewer_breeds=known)
+    with pytest.raises(MLError, match="lacks some of these breeds"):
+        run.go()
+    assert not (run.folder / "head.weights.h5").exists()  # said before any work
+
+
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 

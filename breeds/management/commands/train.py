@@ -40,6 +40,10 @@ class Command(MaintenanceCommand):
         parser.add_argument("--breeds", default="", help="3, 20, 50, 120 or names with commas (default: all)")
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--without-dog", type=Path, help="photos without a dog, folder or tar, to measure on")
+        parser.add_argument(
+            "--fewer-breeds", type=Path, metavar="RUN",
+            help="a run of the same recipe with --breeds: the card says what it makes of the breeds it never saw",
+        )  # fmt: skip
         parser.add_argument("--summary", action="store_true", help="print the network and stop")
 
         way = parser.add_argument_group("way of training (defaults depend on the recipe)")
@@ -51,6 +55,7 @@ class Command(MaintenanceCommand):
             "--augment", action=argparse.BooleanOptionalAction, help="random rotation, stretch and flip, or crops"
         )
         way.add_argument("--image-size", type=int, default=224, help="pixels")
+        way.add_argument("--serve-size", type=int, default=0, help="pixels to run the result at (default: the same)")
         way.add_argument("--config", type=Path, help="best.json of tune cnn (own network) or of tune head")
 
         own = parser.add_argument_group("own network")
@@ -97,6 +102,7 @@ class Command(MaintenanceCommand):
             track=self.track,
             command=command_line(options),
             teacher=checkpoint_in(options["teacher"]) if options["teacher"] else None,
+            fewer_breeds=options["fewer_breeds"] and checkpoint_in(options["fewer_breeds"]),
             without_dog=without_dog and unpack_dataset(without_dog, settings.DATA_DIR / "datasets"),
         )
         figures = run.train(dataset, group_of, reviews=reviews)
@@ -125,6 +131,7 @@ def config_of(options: dict, breeds: tuple[str, ...]):
         recipe=recipe,
         backbone=options["backbone"],
         image_size=options["image_size"],
+        serve_size=serve_size_of(options),
         breeds=breeds,
         head={} if own else best,
         steps=(check_steps(options["steps"].split(",")) if steps is None else steps) if own else (),
@@ -151,6 +158,12 @@ def settings_found(path: Path, own: bool) -> dict:
     return best
 
 
+def serve_size_of(options: dict) -> int:
+    if options["serve_size"] and options["recipe"].startswith("cnn"):
+        raise CommandError("Expected --serve-size with a pretrained backbone: an own network is built for one size.")
+    return options["serve_size"]
+
+
 def teacher_version(options: dict) -> str:
     from ml.checkpoint import checkpoint_in, load_checkpoint
 
@@ -170,7 +183,7 @@ def command_line(options: dict) -> str:
     """The command that makes this run, with the bare names of its files."""
     parts = [f"manage.py train {options['recipe']}"]
     for name in ("dataset", "out", "name", "breeds", "epochs", "patience", "learning_rate", "batch_size", "config",
-                 "without_dog"):  # fmt: skip
+                 "without_dog", "fewer_breeds"):  # fmt: skip
         if options[name]:
             value = options[name].name if isinstance(options[name], Path) else options[name]
             parts.append(f"--{name.replace('_', '-')} {value}")
@@ -186,4 +199,7 @@ def command_line(options: dict) -> str:
             parts.append(f"--teacher {options['teacher'].name}")
         if options["recipe"] == "fine-tune":
             parts.append(f"--layers {options['layers']}")
-    return " ".join([*parts, f"--image-size {options['image_size']} --seed {options['seed']}"])
+    parts.append(f"--image-size {options['image_size']}")
+    if options["serve_size"]:
+        parts.append(f"--serve-size {options['serve_size']}")
+    return " ".join([*parts, f"--seed {options['seed']}"])
