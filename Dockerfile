@@ -22,5 +22,5 @@ USER 10001
 # The key is only there so that none is made and left in the image.
 RUN FLAIR_SECRET_KEY=only-while-building python manage.py collectstatic --no-input --verbosity 0
 EXPOSE 8000
-CMD ["gunicorn", "shelter.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--preload", "--workers", "2", \
-     "--threads", "24", "--timeout", "120", "--graceful-timeout", "60", "--no-control-socket"]
+CMD ["gunicorn", "shelter.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--preload", "--threads", "48", \
+     "--timeout", "120", "--graceful-timeout", "60", "--no-control-socket"]

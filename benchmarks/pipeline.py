@@ -182,7 +182,7 @@ def memory_of(pids: list[int]) -> dict[str, float]:
 
 
 def say_memory(flair: Flair) -> None:
-    for name, pattern in (("web (1 master, 2 processes)", "gunicorn"), ("worker (1 parent, its children)", "celery")):
+    for name, pattern in (("web (1 master, 1 process)", "gunicorn"), ("worker (1 parent, its children)", "celery")):
         pids = flair.processes(pattern)
         used = memory_of(pids)
         print(f"  {name:34} {len(pids)} processes  PSS {used['pss']:5.0f} MB  RSS {used['rss']:5.0f} MB")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.rival_flask 9002
 
-Behind gunicorn with as many processes and threads as Flair has, which is kinder than Flask's development server.
+Behind gunicorn with threads and two processes, which is kinder than Flask's development server.
 `keep=1` in the form writes the photo to the disk before it is classified. No accounts, checks, queue or database.
 """
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,11 +32,15 @@ from ml.preprocessing import (
 
 
 class Session:
-    """One loaded network. Safe to share between threads, which then take turns."""
+    """One loaded network. Safe to share between threads, which then take turns.
 
-    def __init__(self, model_path: Path, num_threads: int = 1):
+    `content`: the bytes of the network in `model_path`, where they have been read already.
+    """
+
+    def __init__(self, model_path: Path, num_threads: int = 1, content: bytes | None = None):
         try:
-            self._interpreter = _open_network(model_path, num_threads)
+            self.content = content or _read_network(model_path)
+            self._interpreter = Interpreter(model_content=self.content, num_threads=num_threads)
             self._run = self._interpreter.get_signature_runner()
             self.image_size = int(self._run.get_input_details()["pixels"]["shape"][1])
         except (ValueError, RuntimeError, OSError, EOFError, KeyError, lzma.LZMAError) as error:
@@ -49,35 +54,42 @@ class Session:
             return {name: np.array(value[0]) for name, value in outputs.items()}
 
 
-def _open_network(model_path: Path, num_threads: int) -> Interpreter:
-    """A `.xz` file is unpacked in memory: weights that were rounded for it take half the room on disk."""
-    if model_path.suffix != ".xz":
-        return Interpreter(str(model_path), num_threads=num_threads)
-    with lzma.open(model_path) as file:
-        return Interpreter(model_content=file.read(), num_threads=num_threads)
+def _read_network(model_path: Path) -> bytes:
+    """A `.xz` file is unpacked: weights that were rounded for it take half the room on disk."""
+    with lzma.open(model_path) if model_path.suffix == ".xz" else model_path.open("rb") as file:
+        return file.read()
 
 
 class SessionPool:
-    """One network per core, for many photos at once: this beat one network with all threads.
+    """A network for many photos at once, up to one per core: this beat one network with all threads.
 
-    The runtime lets go of the interpreter lock, so that threads suffice.
+    The runtime lets go of the interpreter lock, so that threads suffice. It is loaded again only when a photo comes
+    while all that are there are at work: whoever sends one photo after the other pays for one network. All are of the
+    bytes that were read first, whatever is in the file meanwhile.
     """
 
-    def __init__(self, model_path: Path):
+    def __init__(self, model_path: Path, num_threads: int = 1):
+        self.model_path, self.num_threads, self.size = model_path, num_threads, os.cpu_count() or 1
+        session = Session(model_path, num_threads)
+        self.image_size, self._content = session.image_size, session.content
         self._idle: queue.SimpleQueue[Session] = queue.SimpleQueue()
-        self.size = os.cpu_count() or 1
-        for _ in range(self.size):
-            session = Session(model_path)
-            self._idle.put(session)
-        self.image_size = session.image_size
+        self._idle.put(session)
+        self._to_load = threading.Semaphore(self.size - 1)
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """As a `Session` answers, once one is idle."""
-        session = self._idle.get()
+        session = self._idle_session()
         try:
             return session(image)
         finally:
             self._idle.put(session)
+
+    def _idle_session(self) -> Session:
+        with suppress(queue.Empty):
+            return self._idle.get_nowait()
+        if self._to_load.acquire(blocking=False):
+            return Session(self.model_path, self.num_threads, self._content)
+        return self._idle.get()
 
     def answer_all(self, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """N uint8 images (H, W, C) -> {"logits": (N, C), "embedding": (N, D)} float32, in their order."""
@@ -119,7 +131,7 @@ class Classifier:
 
     def __init__(self, checkpoint: Checkpoint, num_threads: int = 1):
         self.checkpoint = checkpoint
-        self.session = Session(checkpoint.model_path, num_threads)
+        self.session = SessionPool(checkpoint.model_path, num_threads)
         size, network = checkpoint.image_size, self.session.image_size
         if network != size:
             raise BadCheckpoint(f"Expected {size}-pixel images in {checkpoint.model_path}. Received: {network}.")

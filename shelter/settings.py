@@ -305,13 +305,13 @@ API_RATES = {  # calls a minute of each token, by scope
     "upload": env.int("FLAIR_API_RATE_UPLOAD", default=600),
     "review": env.int("FLAIR_API_RATE_REVIEW", default=300),
 }
-# In each web process, of its 24 threads: photos that `predict/` has in hand; those of them that are classified at once;
+# In each web process, of its 48 threads: photos that `predict/` has in hand; those of them that are classified at once;
 # threads of the network for one that comes alone; seconds to wait for a turn; requests that `?wait=`.
-PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=20)
+PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=40)
 PREDICT_AT_ONCE = env.int("FLAIR_PREDICT_AT_ONCE", default=os.cpu_count() or 1)
 PREDICT_THREADS = env.int("FLAIR_PREDICT_THREADS", default=min(4, os.cpu_count() or 1))
 PREDICT_WAIT_SECONDS = 10
-WAIT_PLACES = env.int("FLAIR_WAIT_PLACES", default=3)
+WAIT_PLACES = env.int("FLAIR_WAIT_PLACES", default=4)
 UPLOADS_AT_ONCE = 8
 API_BATCH_FILES = 100
 SPECTACULAR_SETTINGS = {

@@ -4,14 +4,15 @@ import io
 import json
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ml import BadCheckpoint, UnreadableImage
+from ml import BadCheckpoint, UnreadableImage, inference
 from ml.calibration import softmax
-from ml.inference import Classifier, Session
+from ml.inference import Classifier, Session, SessionPool
 from ml.preprocessing import prepare_image
 from tests.ml_support import (
     BUNDLED,
@@ -197,3 +198,52 @@ def test_it_refuses_a_file_that_is_no_network(tmp_path, network):
 def test_it_refuses_a_network_that_is_not_there(tmp_path):
     with pytest.raises(BadCheckpoint):
         Session(tmp_path / "nowhere.tflite")
+
+
+# -- several at once --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    """A pool on two cores; a photo is answered when as many are at work at once as `pool.together` waits for."""
+
+    class Meeting:
+        image_size, content, loaded = 32, b"a network", 0
+
+        def __init__(self, model_path, num_threads, content=b""):
+            assert content == (b"a network" if Meeting.loaded else b"")  # of what was read first, whatever comes later
+            Meeting.loaded += 1
+
+        def __call__(self, image):
+            pool.together.wait(timeout=10)
+            return {"logits": image}
+
+    monkeypatch.setattr(inference, "Session", Meeting)
+    monkeypatch.setattr(inference.os, "cpu_count", lambda: 2)
+    pool = SessionPool("a network")
+    pool.loaded = lambda: Meeting.loaded
+    return pool
+
+
+def test_one_photo_after_the_other_needs_one_network(pool):
+    pool.together = Barrier(1)
+    for photo in range(3):
+        assert pool(photo) == {"logits": photo}
+    assert pool.loaded() == 1
+
+
+def test_photos_at_once_need_a_network_for_each_core_and_no_more(pool):
+    pool.together = Barrier(2)
+    with ThreadPoolExecutor(8) as threads:
+        assert [answer["logits"] for answer in threads.map(pool, range(8))] == list(range(8))
+    assert pool.loaded() == 2
+
+
+def test_a_network_that_fails_is_there_for_the_next_photo(pool):
+    pool.together = Barrier(1)
+    pool.together.abort()
+    with pytest.raises(BrokenBarrierError):
+        pool(1)
+    pool.together.reset()
+    assert pool(2) == {"logits": 2}
+    assert pool.loaded() == 1

@@ -58,7 +58,7 @@ def test_it_runs_every_command_as_it_stands(tmp_path):
         token, twin = flair.token(), jpeg(7)
         with ThreadPoolExecutor(8) as pool:
             twins = list(pool.map(lambda _: flair.api("POST", "/photos/", token, twin)["id"], range(16)))
-    assert len(set(twins)) == 1  # the same bytes, by two web processes at once
+    assert len(set(twins)) == 1  # the same bytes, by eight threads at once
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = re.split(r"^--- \d+$", done.stdout, flags=re.MULTILINE)[1:]
     assert len(said) == len(blocks)
