@@ -18,7 +18,7 @@ from hypothesis import settings as fuzzing
 from hypothesis import strategies as st
 from PIL import Image
 
-from breeds.classifier import UnreadableImage, inspect_image, remove_location
+from breeds.classifier import UnreadableImage, inspect_image, remove_location, shrink_image
 from breeds.tasks import classify_photos
 from ml.preprocessing import prepare_image
 from shelter.animals import Animal
@@ -75,6 +75,23 @@ def test_it_gives_each_image_what_it_deserves(anne, classifier, monkeypatch, sto
     stored = photo.image.open().read()
     for stranger in (b"MZ", b"evil.exe", b"%PDF", b"<html>"):
         assert stranger not in stored[-600:]
+
+
+ONLY_PIXELS = {0xE0, 0xE2, 0xDB, 0xC0, 0xC4, 0xDA}  # JFIF, colour profile, tables, frame, scan
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", [name for name, (_, expected) in IMAGES.items() if expected == "accepted"])
+def test_it_shows_pages_nothing_of_it_but_its_pixels(name):
+    """What pages show of a photo is drawn anew: no comment, no position, nothing hidden, nothing appended."""
+    preview = shrink_image(IMAGES[name][0](), 1200)
+    position, kinds = 2, []
+    while not kinds or kinds[-1] != 0xDA:
+        assert preview[position] == 0xFF
+        kinds.append(preview[position + 1])
+        position += 2 + int.from_bytes(preview[position + 2 : position + 4], "big")
+    assert set(kinds) <= ONLY_PIXELS
+    assert preview.index(b"\xff\xd9", position) == len(preview) - 2
 
 
 @pytest.mark.parametrize("name", TRUNCATIONS)
