@@ -35,7 +35,7 @@ def accuracy(classifier: Classifier, dataset: Dataset, split: str) -> dict:
     images = (prepare_image(dataset.read(item), checkpoint.image_size, checkpoint.steps)
               for item in track(items, checkpoint.name))  # fmt: skip
     logits = SessionPool(checkpoint.model_path).answer_all(images)["logits"]
-    return measure(logits, np.array([position[item.label] for item in items]), checkpoint.temperature)
+    return measure(logits, np.array([position[item.label] for item in items]), checkpoint.calibration)
 
 
 def times(classifiers: list[Classifier], data: bytes, rounds: int) -> list[tuple[float, float]]:

@@ -29,7 +29,6 @@ import numpy as np
 from benchmarks.decoders import DECODED, decoders
 from benchmarks.networks import SERVED, convert, networks
 from benchmarks.racing import load, made_jpeg, race, say_table, speed
-from ml.calibration import softmax
 from ml.evaluation import wilson_interval
 from ml.inference import Classifier
 from ml.preprocessing import decode_image, decoded_side, prepare_image, render_preview, to_square_image
@@ -53,10 +52,10 @@ def photos_of(dataset: Path | None, number: int, checkpoint) -> tuple[np.ndarray
     return images, np.array([position[item.label] for item in items])
 
 
-def compare_networks(loaded: dict[str, Callable], images, label_index, temperature: float, rounds: int) -> dict:
+def compare_networks(loaded: dict[str, Callable], images, label_index, calibration: Callable, rounds: int) -> dict:
     """Parity with the first network that Keras runs (else the served one), accuracy, and milliseconds of each."""
     reference = next((name for name in loaded if name.startswith(("Keras", "tf."))), SERVED)
-    probs = {name: softmax(np.stack([run(image) for image in images]), temperature) for name, run in loaded.items()}
+    probs = {name: calibration(np.stack([run(image) for image in images])) for name, run in loaded.items()}
     figures: dict = {}
     for name, found in probs.items():
         figures[name] = {"difference": float(np.abs(found - probs[reference]).max()), "reference": reference}
@@ -113,7 +112,7 @@ def measure(chosen, threads: int, converted: Path) -> dict:
         "threads": threads,
         "photos": len(images),
         "jpeg": len(data),
-        "networks": compare_networks(runs, images, label_index, checkpoint.temperature, chosen.rounds),
+        "networks": compare_networks(runs, images, label_index, checkpoint.calibration, chosen.rounds),
         "decoders": compare_decoders(ways, data, chosen.rounds),
         "whole": whole,
         "missing": missing | missing_ways,

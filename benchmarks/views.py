@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ml.calibration import log_loss, softmax
+from ml.calibration import log_loss
 from ml.datasets import load_dataset, scan_dataset
 from ml.evaluation import wilson_interval
 from ml.fusion import fuse_probabilities
@@ -120,7 +120,7 @@ def measure(classifier: Classifier, photos: list[bytes], label_index: np.ndarray
             start = time.perf_counter()
             logits = np.stack([classifier.session(square)["logits"] for square in squares])
             times.append(1000 * (time.perf_counter() - start))
-            probs.append(fuse_probabilities(softmax(logits, checkpoint.temperature)))
+            probs.append(fuse_probabilities(checkpoint.calibration(logits)))
         figures[name] = row = figures_of(np.stack(probs), label_index) | {"milliseconds": float(np.median(times))}
         low, high = row["top1_interval"]
         say(f"{name}: top-1 {row['top1']:.1%} ({low:.1%} – {high:.1%}), top-3 {row['top3']:.1%}, "

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ml import BadCheckpoint, MLError
+from ml.calibration import Calibration
 from ml.decision import Label, Thresholds
 from ml.familiarity import Familiarity
 from ml.files import write_json
@@ -32,7 +33,7 @@ class Checkpoint:
     image_size: int
     steps: tuple[str, ...]
     labels: tuple[Label, ...]
-    temperature: float
+    calibration: Calibration
     thresholds: Thresholds
     created: str
     familiarity: Familiarity | None = None
@@ -95,12 +96,12 @@ def _verified(folder: Path) -> Checkpoint:
     if info["preprocessing"] != (expected := preprocessing_id(steps)):
         raise BadCheckpoint(f"Expected preprocessing {expected}. Received: {info['preprocessing']} in {folder}.")
     labels = tuple(Label(**label) for label in _read_json(folder, "labels.json"))
-    temperature = _read_json(folder, "calibration.json")["temperature"]
+    calibration = _read_json(folder, "calibration.json")
+    calibration = Calibration(calibration["temperature"], calibration.get("doubt", 0.0))
     thresholds = Thresholds(**_read_json(folder, "decision.json")["thresholds"])
     levels = (thresholds.energy, thresholds.breed, thresholds.group, thresholds.agreement, thresholds.distance)
-    numbers = (temperature, *levels)
-    if not all(isinstance(number, int | float) for number in numbers) or temperature <= 0 or not labels:
-        raise BadCheckpoint(f"Expected labels, a temperature above 0 and thresholds in {folder}. Received: {numbers}.")
+    if not all(isinstance(number, int | float) for number in levels) or not labels:
+        raise BadCheckpoint(f"Expected labels and thresholds in {folder}. Received: {levels}.")
     return Checkpoint(
         folder=folder,
         name=info["name"],
@@ -109,7 +110,7 @@ def _verified(folder: Path) -> Checkpoint:
         image_size=info["image_size"],
         steps=steps,
         labels=labels,
-        temperature=temperature,
+        calibration=calibration,
         thresholds=thresholds,
         created=info["created"],
         familiarity=Familiarity.load(folder / "familiarity.npz") if "familiarity.npz" in info["files"] else None,

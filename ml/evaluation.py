@@ -1,5 +1,7 @@
 """How good is it? Counts first, then one division, with its interval."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ml import MLError
@@ -16,11 +18,11 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def measure(logits: np.ndarray, label_index: np.ndarray, temperature: float = 1.0) -> dict:
+def measure(logits: np.ndarray, label_index: np.ndarray, calibration: Callable = softmax) -> dict:
     """(N, C) logits and (N,) true labels -> top-1/3/5 with 95 % intervals, log loss (nats) and ECE (15 bins)."""
     if not np.isfinite(logits).all():
         raise MLError("Expected finite logits. Received: NaN or infinity.")
-    probs = softmax(logits, temperature)
+    probs = calibration(logits)
     n = len(label_index)
     rank = (probs >= probs[np.arange(n), label_index][:, None]).sum(axis=1) - 1  # a tie is no hit
     figures: dict = {"n": n}
@@ -37,7 +39,7 @@ def measure_answers(classifier, logits: np.ndarray, embeddings: np.ndarray, labe
     """Every figure of the (N, C) logits and (N, D) features that a `Classifier` gave photos of known breeds."""
     checkpoint = classifier.checkpoint
     decisions = [classifier.decide(*row) for row in zip(logits, embeddings, strict=True)]
-    figures = measure(logits, label_index, checkpoint.temperature)
+    figures = measure(logits, label_index, checkpoint.calibration)
     figures["decisions"] = measure_decisions(decisions, label_index, checkpoint.labels)
     figures["few_breeds"] = measure_few_breeds(logits, label_index)
     return figures

@@ -9,7 +9,6 @@ from PIL import Image
 
 from ml import MLError
 from ml.augmentation import prepared_square
-from ml.calibration import softmax
 from ml.datasets import Dataset, Item
 from ml.evaluation import (
     confusion_matrix,
@@ -43,7 +42,7 @@ class Examination:
 
     @property
     def probs(self) -> np.ndarray:
-        return softmax(self.logits, self.classifier.checkpoint.temperature)
+        return self.classifier.checkpoint.calibration(self.logits)
 
     @property
     def slugs(self) -> list[str]:

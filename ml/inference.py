@@ -16,7 +16,6 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from ml import BadCheckpoint
-from ml.calibration import softmax
 from ml.checkpoint import Checkpoint, load_checkpoint
 from ml.decision import Candidate, Decision, Reason, decide, energy_of
 from ml.duplicates import difference_hash
@@ -171,7 +170,7 @@ class Classifier:
 
     def decide(self, logits: np.ndarray, embedding: np.ndarray, top_k: int = 5) -> Decision:
         """One photo's (C,) logits and (D,) features -> its decision."""
-        checkpoint, probs = self.checkpoint, softmax(logits, self.checkpoint.temperature)
+        checkpoint, probs = self.checkpoint, self.checkpoint.calibration(logits)
         energy, familiarity = self.energy(logits, embedding), self.familiarity(embedding)
         return decide(probs, energy, checkpoint.labels, checkpoint.thresholds, top_k, familiarity)
 
@@ -197,6 +196,6 @@ class Classifier:
             reasons=found.reasons,
             energy=self.energy(logits, outputs["embedding"]),
             familiarity=self.familiarity(outputs["embedding"]),
-            probs=softmax(logits, self.checkpoint.temperature),
+            probs=self.checkpoint.calibration(logits),
             embedding=outputs["embedding"],
         )

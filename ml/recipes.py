@@ -311,7 +311,7 @@ def _half_taught(dataset: Dataset, items: list, place: Workplace) -> np.ndarray:
         views = (prepare_image(dataset.read(item), teacher.image_size, teacher.steps) for item in items)
         logits = SessionPool(teacher.model_path).answer_all(views)["logits"]
         with whole_file(path) as partial, partial.open("wb") as file:
-            np.save(file, softmax(logits, SOFTENING * teacher.temperature))
+            np.save(file, softmax(logits, SOFTENING * teacher.calibration.temperature))
     true = np.eye(len(dataset.labels), dtype=np.float32)[dataset.label_index(items)]
     return (true + np.load(path).astype(np.float32)) / 2
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ml import MLError
 from ml.augmentation import centre_images
-from ml.calibration import fit_temperature, softmax
+from ml.calibration import fit_calibration
 from ml.card import worst_labels, write_card
 from ml.checkpoint import Checkpoint, load_checkpoint, seal_checkpoint, write_labels
 from ml.datasets import SPLITS, Dataset, Item
@@ -174,10 +174,10 @@ def _answers_to(items: list[Item], session: SessionPool, dataset: Dataset, way_i
 
 
 def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label], unfamiliar: float) -> None:
-    """Everything but the network that decides an answer: labels, temperature, thresholds, familiarity."""
+    """Everything but the network that decides an answer: labels, calibration, thresholds, familiarity."""
     train, val = answers["train"], answers["val"]
-    temperature = fit_temperature(val.logits, val.truth)
-    probs, familiarity = softmax(val.logits, temperature), fit_familiarity(train.features, train.truth)
+    calibration = fit_calibration(val.logits, val.truth)
+    probs, familiarity = calibration(val.logits), fit_familiarity(train.features, train.truth)
     energy, distance = energy_of(val.logits), familiarity.distance(val.features)
     weight = float(energy.std() / distance.std()) if distance.std() else 0.0  # both count alike
     thresholds = choose_thresholds(
@@ -187,7 +187,7 @@ def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label
     thresholds = replace(thresholds, agreement=choose_agreement(probs, val.truth), distance=weight)
     familiarity.save(folder / "familiarity.npz")
     write_labels(folder, labels)
-    write_json(folder / "calibration.json", {"temperature": temperature, "fitted_on": "val"})
+    write_json(folder / "calibration.json", asdict(calibration) | {"fitted_on": "val"})
     write_json(folder / "decision.json", {"thresholds": asdict(thresholds), "chosen_on": "val"})
 
 
@@ -196,7 +196,7 @@ def _measure(classifier: Classifier, answers: Answers, own: np.ndarray) -> dict:
     logits, truth = answers.logits, answers.truth
     figures = measure_answers(classifier, logits, answers.features, truth)
     if own.any():
-        figures["reviewed"] = measure(logits[own], truth[own], classifier.checkpoint.temperature)
+        figures["reviewed"] = measure(logits[own], truth[own], classifier.checkpoint.calibration)
     return figures
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from benchmarks import checkpoints, pixels, views
 from benchmarks import classifier as benchmark
+from ml.calibration import softmax
 from ml.inference import Classifier
 from ml.preprocessing import prepare_image
 from tests.ml_support import (
@@ -67,7 +68,7 @@ def test_it_does_not_time_a_network_that_is_another_function():
         "other": lambda image: np.array([1.0, 0.5]),
     }
 
-    figures = benchmark.compare_networks(runs, images, np.array([0, 1]), 1.0, rounds=1)
+    figures = benchmark.compare_networks(runs, images, np.array([0, 1]), softmax, rounds=1)
 
     assert {name for name, row in figures.items() if "median" in row} == {benchmark.SERVED, "same"}
     assert [row["top1"] for row in figures.values()] == [1.0, 1.0, 0.5]
@@ -78,7 +79,7 @@ def test_it_compares_the_served_network_with_those_that_are_there(checkpoint, tm
     runs, missing = benchmark.load(benchmark.networks(checkpoint, 1, tmp_path))
     images, label_index = benchmark.photos_of(None, 2, checkpoint)
 
-    figures = benchmark.compare_networks(runs, images, label_index, checkpoint.temperature, rounds=1)
+    figures = benchmark.compare_networks(runs, images, label_index, checkpoint.calibration, rounds=1)
 
     assert figures[benchmark.SERVED]["difference"] == 0
     assert "the checkpoint has no model.keras" in missing.values()

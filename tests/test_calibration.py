@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from ml import MLError
-from ml.calibration import expected_calibration_error, fit_temperature, log_loss, softmax
+from ml.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    fit_temperature,
+    log_loss,
+    softmax,
+)
 from ml.decision import Candidate, Decision, Label, Level
 from ml.evaluation import measure, measure_decisions, wilson_interval
 
@@ -47,6 +54,31 @@ def test_it_recovers_the_temperature_that_labels_were_drawn_with(temperature):
     label_index = (softmax(logits, temperature).cumsum(axis=1) < rng.random((6000, 1))).sum(axis=1)
 
     assert fit_temperature(logits, label_index) == pytest.approx(temperature, rel=0.08)
+
+
+@pytest.mark.parametrize(("temperature", "doubt"), [(0.5, 0.3), (0.7, 0.1)])
+def test_it_recovers_the_doubt_that_labels_were_drawn_with(temperature, doubt):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40_000, 20)) * 3
+    drawn_with = Calibration(temperature, doubt)
+    label_index = (drawn_with(logits).cumsum(axis=1) < rng.random((40_000, 1))).sum(axis=1)
+
+    found = fit_calibration(logits, label_index)
+
+    assert log_loss(found(logits), label_index) <= log_loss(drawn_with(logits), label_index)
+    assert log_loss(found(logits), label_index) < log_loss(
+        softmax(logits, fit_temperature(logits, label_index)), label_index
+    )
+    np.testing.assert_allclose(found(logits), drawn_with(logits), atol=0.03)
+
+
+def test_it_doubts_without_changing_the_order_or_the_sum():
+    logits = np.random.default_rng(0).normal(size=(50, 9)) * 5
+    probs = Calibration(0.6, 0.2)(logits)
+
+    np.testing.assert_array_equal(probs.argsort(axis=1), logits.argsort(axis=1))
+    np.testing.assert_allclose(probs.sum(axis=1), 1)
+    np.testing.assert_array_equal(Calibration(0.6)(logits), softmax(logits, 0.6))
 
 
 def test_it_keeps_the_temperature_within_its_bounds():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ml import BadCheckpoint
+from ml.calibration import Calibration
 from ml.checkpoint import HASHED_PARTS, load_checkpoint
 from ml.decision import Thresholds
 from ml.familiarity import Familiarity
@@ -44,7 +45,7 @@ def test_it_loads_a_sealed_folder(folder):
     checkpoint = load_checkpoint(folder)
 
     assert checkpoint.labels == tuple(LABELS)
-    assert checkpoint.temperature == 1.5
+    assert checkpoint.calibration == Calibration(1.5)
     assert checkpoint.familiarity(np.eye(3)[:1])[0] == pytest.approx(0.5)  # 1 / 2 of all dogs, 0 of its breed
     assert checkpoint.thresholds == Thresholds(energy=0.0, breed=0.7, group=0.8)
     assert (checkpoint.name, checkpoint.image_size, checkpoint.created) == ("made", 32, "2026-01-01")
@@ -119,6 +120,8 @@ def test_it_refuses_an_info_without_its(folder, key):
         ("calibration.json", "{}"),
         ("calibration.json", '{"temperature": 0}'),
         ("calibration.json", '{"temperature": "warm"}'),
+        ("calibration.json", '{"temperature": 1, "doubt": 0.6}'),
+        ("calibration.json", '{"temperature": 1, "doubt": "some"}'),
         ("decision.json", "{}"),
         ("decision.json", '{"thresholds": {"energy": 0}}'),
         ("labels.json", "[]"),

@@ -62,14 +62,14 @@ def test_it_says_what_its_decision_was_made_from(bundled, photos):
     found = bundled.classify(photos[0])
 
     logits = bundled.logits(photos[0])
-    np.testing.assert_allclose(found.probs, softmax(logits, bundled.checkpoint.temperature), rtol=1e-5)
+    np.testing.assert_allclose(found.probs, bundled.checkpoint.calibration(logits), rtol=1e-5)
     assert found.energy == pytest.approx(bundled.energy(logits, found.embedding), rel=1e-5)
     assert found.embedding.shape == bundled.checkpoint.familiarity.mean.shape
     assert found.reasons == bundled.decide(logits, found.embedding).reasons != ()
 
 
 def test_it_gives_every_label_of_the_bundled_classifier_a_probability(bundled, photos):
-    probs = softmax(bundled.logits(photos[0]), bundled.checkpoint.temperature)
+    probs = bundled.checkpoint.calibration(bundled.logits(photos[0]))
 
     assert probs.shape == (len(bundled.checkpoint.labels),)
     assert probs.sum() == pytest.approx(1)
