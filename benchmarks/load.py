@@ -22,8 +22,8 @@ from pathlib import Path
 from benchmarks.racing import FIVE_MEGAPIXELS, made_jpeg
 from ml.checkpoint import load_checkpoint
 from tests.serving import ROOT, Flair, serving
-from tests.support import jpeg
 
+SMALL = (320, 240)
 SOON = 2.0  # seconds in which a person has an answer
 BACKLOG = """
 from django.core.files.base import ContentFile
@@ -64,7 +64,7 @@ def say(name: str, times: list[tuple[float, float]], more: str = "") -> None:
 
 
 def write_small(folder: Path, number: int) -> None:
-    (folder / f"{number:06}.jpg").write_bytes(jpeg(number))
+    (folder / f"{number:06}.jpg").write_bytes(made_jpeg(SMALL, number))
 
 
 def under_backlog(flair: Flair, token: str, photos: list[bytes], pending: int) -> None:

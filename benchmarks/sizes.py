@@ -23,22 +23,22 @@ import numpy as np
 from tests.serving import ROOT, Flair, own_database
 
 SEARCHES = 20
-FEATURES = 1280
 
 
 def fill_features() -> None:
     """Random features and probabilities for every answer that has none."""
     from django.db import connection
 
-    from breeds.classifier import active_version
+    from breeds.classifier import active_classifier
     from breeds.models import Prediction, pack_floats
 
-    rng, labels = np.random.default_rng(0), len(active_version().labels)
+    rng, checkpoint = np.random.default_rng(0), active_classifier()[0].checkpoint
+    labels, features = len(checkpoint.labels), checkpoint.familiarity.mean.size
     bare = list(Prediction.objects.filter(status="done", embedding=None).values_list("pk", flat=True))
     with connection.cursor() as cursor:
         for start in range(0, len(bare), 1000):
             some = bare[start : start + 1000]
-            embeddings = rng.standard_normal((len(some), FEATURES), np.float32)
+            embeddings = rng.standard_normal((len(some), features), np.float32)
             probs = rng.dirichlet(np.full(labels, 0.1), len(some))
             rows = [(pack_floats(a), pack_floats(b), pk) for a, b, pk in zip(embeddings, probs, some, strict=True)]
             cursor.executemany("UPDATE breeds_prediction SET embedding = %s, probs = %s WHERE id = %s", rows)

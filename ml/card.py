@@ -29,24 +29,24 @@ Batch normalisation folded into the convolutions, weights rounded to float16 wit
 ## Figures
 
 On the {test} test photos, from JPEG bytes through the exported file, as the command above prints and
-`metrics-test.json` keeps. 95 % intervals by Wilson.
+`metrics-test.json` keeps. 95 % intervals by Wilson, of log loss, calibration error and few breeds by the bootstrap.
 
 | measure | value | interval |
 |---|---|---|
 | top-1 | {top1} | {top1_interval} |
 | top-3 | {top3} | {top3_interval} |
 | top-5 | {top5} | {top5_interval} |
-| log loss (nats) | {loss:.3f} | |
-| expected calibration error, 15 bins | {ece:.1%} | |
-| photos that get a breed | {breed_share:.1%} | |
+| log loss (nats) | {loss:.3f} | {loss_interval} |
+| expected calibration error, 15 bins | {ece:.2%} | {ece_interval} |
+| photos that get a breed | {breed_share:.1%} | {breed_share_interval} |
 | … and it is right | {breed_precision} | {breed_interval} |
-| photos that get only a group | {group_share:.1%} | |
+| photos that get only a group | {group_share:.1%} | {group_share_interval} |
 | … and it is right | {group_precision} | {group_interval} |
-| unsure | {unsure_share:.1%} | |
-| dogs taken for no dog | {not_a_dog_share:.1%} | |
-| photos of breeds never seen by the head that get a breed | {unseen} | |
+| unsure | {unsure_share:.1%} | {unsure_share_interval} |
+| dogs taken for no dog | {not_a_dog_share:.1%} | {not_a_dog_share_interval} |
+| photos of breeds never seen by the head that get a breed | {unseen} | {unseen_interval} |
 | … by nothing that was trained | {left_out} | {left_out_interval} |
-| top-1 where the answer is one of 20 breeds, mean of {draws} draws | {few} | |
+| top-1 where the answer is one of 20 breeds, mean of {draws} draws | {few} | {few_interval} |
 | photos without a dog taken for a dog | {without_dog} | {without_dog_interval} |
 | … at the threshold that 95 % of dogs reach | {at_95} | {at_95_interval} |
 
@@ -94,6 +94,9 @@ def write_card(folder, *, checkpoint, recipe: str, command: str, counts: dict, m
         unseen="–"
         if figures["unseen_breeds"]["called_breed"] is None
         else f"{figures['unseen_breeds']['called_breed']:.1%} of {figures['unseen_breeds']['n']}",
+        unseen_interval=interval(figures["unseen_breeds"].get("interval")),
+        loss_interval="{:.3f} to {:.3f}".format(*figures["loss_interval"]),
+        ece_interval="{:.2%} to {:.2%}".format(*figures["ece_interval"]),
         **_of_others(figures, interval),
         **_of_left_out(figures.get("breeds_left_out"), interval),
         reviewed=_on_reviewed(figures.get("reviewed"), interval),
@@ -101,6 +104,7 @@ def write_card(folder, *, checkpoint, recipe: str, command: str, counts: dict, m
         **{f"top{k}": f"{figures[f'top{k}']:.1%}" for k in (1, 3, 5)},
         **{f"top{k}_interval": interval(figures[f"top{k}_interval"]) for k in (1, 3, 5)},
         **{f"{level}_share": decisions[level]["share"] for level in decisions},
+        **{f"{level}_share_interval": interval(decisions[level]["share_interval"]) for level in decisions},
         **precisions,
     )
     (folder / "card.md").write_text(text)
@@ -110,6 +114,7 @@ def _of_others(figures: dict, interval) -> dict[str, str]:
     few, found = figures["few_breeds"], figures.get("without_dog")
     cells = {
         "few": f"{few['top1']:.1%}" if few else "–",
+        "few_interval": interval(few["interval"]) if few else "",
         "draws": few["draws"] if few else "no",
         "without_dog": "not measured",
         "at_95": "not measured",

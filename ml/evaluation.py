@@ -18,8 +18,16 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
+def bootstrap_interval(figure_of: Callable, n: int, *, resamples: int = 400, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of `figure_of((n,) indices of photos)` over photos drawn with replacement (Efron, 1979)."""
+    rng = np.random.default_rng(seed)
+    found = [figure_of(rng.integers(0, n, n)) for _ in range(resamples)]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def measure(logits: np.ndarray, label_index: np.ndarray, calibration: Callable = softmax) -> dict:
-    """(N, C) logits and (N,) true labels -> top-1/3/5 with 95 % intervals, log loss (nats) and ECE (15 bins)."""
+    """(N, C) logits and (N,) true labels -> top-1/3/5, log loss (nats) and ECE (15 bins), with 95 % intervals."""
     if not np.isfinite(logits).all():
         raise MLError("Expected finite logits. Received: NaN or infinity.")
     probs = calibration(logits)
@@ -32,6 +40,10 @@ def measure(logits: np.ndarray, label_index: np.ndarray, calibration: Callable =
         figures[f"top{k}_interval"] = wilson_interval(right, n)
     figures["loss"] = log_loss(probs, label_index)
     figures["ece"] = expected_calibration_error(probs, label_index)
+    for name, figure_of in (("loss", log_loss), ("ece", expected_calibration_error)):
+        figures[f"{name}_interval"] = bootstrap_interval(
+            lambda some, figure_of=figure_of: figure_of(probs[some], label_index[some]), n
+        )
     return figures
 
 
@@ -55,12 +67,19 @@ def measure_few_breeds(
     present, rng = np.unique(label_index), np.random.default_rng(seed)
     if len(present) <= breeds:
         return None
-    top1 = []
-    for _ in range(draws):
-        chosen = np.sort(rng.choice(present, breeds, replace=False))
+    draw = [np.sort(rng.choice(present, breeds, replace=False)) for _ in range(draws)]
+    right = np.full((draws, len(label_index)), np.nan)  # of each draw, the photos of its breeds
+    for row, chosen in zip(right, draw, strict=True):
         rows = np.isin(label_index, chosen)
-        top1.append((chosen[logits[rows][:, chosen].argmax(axis=1)] == label_index[rows]).mean())
-    return {"breeds": breeds, "draws": draws, "top1": float(np.mean(top1)), "lowest": float(min(top1))}
+        row[rows] = chosen[logits[rows][:, chosen].argmax(axis=1)] == label_index[rows]
+    top1 = np.nanmean(right, axis=1)
+    return {
+        "breeds": breeds,
+        "draws": draws,
+        "top1": float(top1.mean()),
+        "interval": bootstrap_interval(lambda some: np.nanmean(right[:, some], axis=1).mean(), len(label_index)),
+        "lowest": float(top1.min()),
+    }
 
 
 def measure_without_dog(energies: np.ndarray, of_dogs: np.ndarray, threshold: float) -> dict:
@@ -78,7 +97,10 @@ def measure_decisions(decisions: list, label_index: np.ndarray, labels) -> dict:
     figures = {}
     for level in ("breed", "group", "unsure", "not_a_dog"):
         chosen = [(d, labels[i]) for d, i in zip(decisions, label_index, strict=True) if d.decision == level]
-        figures[level] = {"share": len(chosen) / len(decisions)}
+        figures[level] = {
+            "share": len(chosen) / len(decisions),
+            "share_interval": wilson_interval(len(chosen), len(decisions)),
+        }
         if chosen and level in ("breed", "group"):
             attribute = "slug" if level == "breed" else "group"
             named = "label" if level == "breed" else "group"

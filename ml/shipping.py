@@ -238,5 +238,5 @@ def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) 
         for on_val, on_test in trials
         for split_trial in [on_val if split == "val" else on_test]
     ]
-    n = sum(count for _, count in called)
-    return {"n": n, "called_breed": round(sum(share * count for share, count in called) / n, 4) if n else None}
+    n, named = sum(count for _, count in called), round(sum(share * count for share, count in called))
+    return {"n": n, "called_breed": round(named / n, 4) if n else None, "interval": wilson_interval(named, n)}

@@ -11,6 +11,7 @@ from ml import MLError
 from ml.comparison import DECK, deck_key, read_run, table
 from ml.datasets import scan_dataset
 from ml.evaluation import (
+    bootstrap_interval,
     confusion_matrix,
     coverage_accuracy,
     measure_decisions,
@@ -65,7 +66,19 @@ def test_it_measures_among_a_few_breeds_by_hiding_the_others():
     assert (logits.argmax(axis=1) == truth).mean() == 0
     assert few["lowest"] < few["top1"] < 1
     assert few["top1"] == pytest.approx(1 - 4 / 29, abs=0.08)  # the next breed is one of four others of 29
+    low, high = few["interval"]
+    assert low < few["top1"] < high
     assert measure_few_breeds(logits, truth, breeds=30) is None
+
+
+def test_it_gives_an_interval_that_holds_the_truth_as_often_as_it_says():
+    """Shares of coins: 95 % of the intervals of samples hold the true share, give or take what 200 samples allow."""
+    rng, held = np.random.default_rng(0), 0
+    for seed in range(200):
+        coins = rng.random(300) < 0.3
+        low, high = bootstrap_interval(lambda some, coins=coins: coins[some].mean(), 300, resamples=200, seed=seed)
+        held += low <= 0.3 <= high
+    assert 180 <= held <= 199
 
 
 def test_it_counts_photos_without_a_dog_that_pass_for_one():
