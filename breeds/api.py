@@ -1,6 +1,7 @@
 """The API's stateless answer: bytes in, decision out, nothing stored."""
 
 import threading
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -50,13 +51,13 @@ class Busy(Throttled):
 class Places:
     """How many photos one web process has in hand at most, so that threads are left for everybody else.
 
-    `working` are classified at once; up to `settings.PREDICT_PLACES` are let in at all, and wait their turn.
+    `working` are classified at once; up to `settings.PREDICT_PLACES` are let in at all, and wait in line: whoever came
+    first is next, which a semaphore does not promise.
     """
 
     def __init__(self, working: int):
-        self._working = threading.BoundedSemaphore(working)
         self._lock = threading.Lock()
-        self._inside = 0
+        self._free, self._line, self._inside = working, deque(), 0
 
     @contextmanager
     def one(self):
@@ -67,15 +68,36 @@ class Places:
             self._inside += 1
             is_alone = self._inside == 1
         try:
-            if not self._working.acquire(timeout=settings.PREDICT_WAIT_SECONDS):
-                raise Busy(wait=1)
+            self._wait_in_line()
             try:
                 yield is_alone
             finally:
-                self._working.release()
+                self._pass_on()
         finally:
             with self._lock:
                 self._inside -= 1
+
+    def _wait_in_line(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn = threading.Event()
+            self._line.append(turn)
+        if turn.wait(settings.PREDICT_WAIT_SECONDS):
+            return
+        with self._lock:
+            if turn.is_set():  # it came at the last moment
+                return
+            self._line.remove(turn)
+        raise Busy(wait=1)
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            if self._line:
+                self._line.popleft().set()
+            else:
+                self._free += 1
 
 
 places = Places(settings.PREDICT_AT_ONCE)

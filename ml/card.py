@@ -132,13 +132,14 @@ def _of_left_out(found: dict | None, interval) -> dict[str, str]:
     if not found:
         words = "Of breeds that are new to them, too, more may get one: not measured (`train --fewer-breeds`)."
         return {"left_out": "not measured", "left_out_interval": "", "left_out_words": words}
+    stages = ", ".join(f"({size}, {epochs})" for size, epochs in found["stages"]) or "none, a head alone"
     return {
         "left_out": f"{found['breed']:.1%} of {found['n']}",
         "left_out_interval": interval(found["breed_interval"]),
-        "left_out_words": f'"By nothing that was trained": a classifier of the same recipe on {found["known_breeds"]} '
-        f"of the breeds ({found['version']}), with its own\nthresholds, before every photo of the other "
-        f"{found['breeds']}. A further {found['group']:.1%} get a group, {found['unsure']:.1%} are unsure. "
-        "The backbone's\npretraining has seen them.",
+        "left_out_words": f'"By nothing that was trained": classifier {found["version"]}, tuned on {found["known_breeds"]} '
+        f"of the breeds alone ({stages}), with\nits own thresholds, before every photo of the other {found['breeds']}. "
+        f"A further {found['group']:.1%} get a group, {found['unsure']:.1%} are unsure.\n"
+        "The backbone's pretraining has seen them.",
     }
 
 

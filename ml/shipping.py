@@ -1,6 +1,7 @@
 """From a trained network to a checkpoint folder, every figure in which is measured on the exported file."""
 
 import hashlib
+import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -223,6 +224,7 @@ def _of_breeds_left_out(classifier: Classifier, dataset: Dataset) -> dict:
     called = {level: decisions.count(level) for level in Level}
     return {
         "version": checkpoint.version,
+        "stages": json.loads((checkpoint.folder / "info.json").read_text())["config"]["stages"],
         "known_breeds": len(checkpoint.labels),
         "breeds": len({item.label for item in items}),
         "n": len(items),

@@ -1,6 +1,7 @@
 """The answer object, field by field, and errors as problem details."""
 
 import threading
+import time
 
 import pytest
 from django.urls import reverse
@@ -115,6 +116,36 @@ def test_it_lets_a_photo_wait_for_its_turn_only_so_long(api, classifier, setting
     monkeypatch.setattr(breeds_api, "places", breeds_api.Places(1))
     with breeds_api.places.one():
         assert api("post", "/predict/", {"image": upload()}, scopes=["read"]).status_code == 429
+
+
+def test_photos_have_their_turn_in_the_order_in_which_they_came(settings):
+    places, served, waiting = breeds_api.Places(1), [], []
+
+    def wait_in_line(number):
+        with places.one():
+            served.append(number)
+
+    with places.one() as is_alone:
+        assert is_alone
+        for number in range(6):
+            waiting.append(threading.Thread(target=wait_in_line, args=[number]))
+            waiting[-1].start()
+            while len(places._line) <= number:
+                time.sleep(0.001)
+    for thread in waiting:
+        thread.join(10)
+    assert served == list(range(6))
+
+
+def test_who_gave_up_waiting_leaves_the_line_and_the_place_to_the_next(settings):
+    places = breeds_api.Places(1)
+    with places.one():
+        settings.PREDICT_WAIT_SECONDS = 0
+        with pytest.raises(breeds_api.Busy), places.one():
+            raise AssertionError("There was no place.")
+    for _ in range(3):
+        with places.one() as is_alone:
+            assert is_alone
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
