@@ -136,9 +136,9 @@ def _of_left_out(found: dict | None, interval) -> dict[str, str]:
     return {
         "left_out": f"{found['breed']:.1%} of {found['n']}",
         "left_out_interval": interval(found["breed_interval"]),
-        "left_out_words": f'"By nothing that was trained": classifier {found["version"]}, tuned on {found["known_breeds"]} '
-        f"of the breeds alone ({stages}), with\nits own thresholds, before every photo of the other {found['breeds']}. "
-        f"A further {found['group']:.1%} get a group, {found['unsure']:.1%} are unsure.\n"
+        "left_out_words": f'"By nothing that was trained": classifier {found["version"]}, tuned on '
+        f"{found['known_breeds']} of the breeds alone ({stages}), with\nits own thresholds, before every photo of the "
+        f"other {found['breeds']}. A further {found['group']:.1%} get a group, {found['unsure']:.1%} are unsure.\n"
         "The backbone's pretraining has seen them.",
     }
 
