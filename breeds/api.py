@@ -3,7 +3,6 @@
 import threading
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import asdict
 
 from django.conf import settings
 from django.utils import timezone
@@ -149,7 +148,7 @@ def unsaved(found, version, asked_at) -> Prediction:
         label=found.label,
         group=found.group,
         probability=found.probability,
-        candidates=[asdict(candidate) for candidate in found.candidates],
-        reasons=[asdict(reason) for reason in found.reasons],
+        candidates=[vars(candidate) for candidate in found.candidates],
+        reasons=[vars(reason) for reason in found.reasons],
         milliseconds=found.milliseconds,
     )
