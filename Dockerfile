@@ -10,6 +10,8 @@ FROM python:3.11-slim-bookworm
 RUN useradd --create-home --uid 10001 flair && install -d -o flair -g flair /data /models
 COPY --from=packages /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 FLAIR_DATA_DIR=/data FLAIR_LOG_FORMAT=json
+# As in supervisord.conf.
+ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=134217728
 WORKDIR /app
 COPY manage.py ./
 COPY locale locale

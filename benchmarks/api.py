@@ -35,6 +35,7 @@ from PIL import Image
 from tests.serving import ROOT, free_port, serving, wait_until
 
 BOUNDARY = "flair-benchmark"
+CALLS = {"predict": ("predict/", False), "photos": ("photos/ (stored)", True)}  # title, is the photo kept
 
 
 @dataclass
@@ -213,6 +214,7 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, default=3, help="each cell is measured so often, in turn; the parts add up"
     )
+    parser.add_argument("--calls", nargs="+", choices=list(CALLS), default=list(CALLS))
     parser.add_argument("--against", nargs="*", choices=["litserve", "flask"], default=["litserve", "flask"])
     parser.add_argument("--size", type=int, nargs=2, default=(1600, 1200), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--photos", type=Path, nargs="*", help="JPEG files to send instead of made ones")
@@ -230,9 +232,12 @@ def main() -> None:
         servers += [started_rival(stack, name) for name in given.against]
         size = statistics.mean(map(len, shown)) / 1000
         print(f"{len(shown)} photos of {size:.0f} kB, {given.requests} requests a cell, {os.cpu_count()} cores")
-        for call, keeps in (("predict/", False), ("photos/ (stored)", True)):
+        for call in given.calls:
+            title, keeps = CALLS[call]
             for clients in given.clients:
-                print_table(call, clients, measured(servers, keeps, shown, given.requests, clients, given.rounds))
+                print_table(title, clients, measured(servers, keeps, shown, given.requests, clients, given.rounds))
+        if "photos" not in given.calls:
+            return
         print(
             "\nFlair answers `photos/` when the photo is safe and queued; the others when they have classified it too."
         )

@@ -3,6 +3,12 @@
 Only the errors live here, so that a caller can name them without importing a framework.
 """
 
+import os
+
+# TensorFlow takes oneDNN's convolutions by itself only on processors with AVX512. On those with AVX2 alone they train
+# EfficientNet-B4 half as fast again. Here, since it is read when TensorFlow is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 
 class MLError(Exception):
     """What every error raised on purpose by this package derives from."""

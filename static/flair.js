@@ -101,6 +101,23 @@ document.body.addEventListener("htmx:beforeRequest", (event) => {
   if (document.hidden && event.detail.elt.matches("[data-watches]")) event.preventDefault();
 });
 
+/* The review panel of a photo comes anew once the classifier has answered. Whoever is saying something in it already
+   keeps it as it is: it only learns which answer there is now. */
+
+let isSayingSomething = false;
+
+document.body.addEventListener("focusin", (event) => {
+  isSayingSomething ||= event.target.matches("#review details :is(input, select, textarea)");
+});
+
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  if (!isSayingSomething || event.detail.target.id !== "review") return;
+  const sent = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
+  for (const known of event.detail.target.querySelectorAll("details input[type=hidden]"))
+    known.value = sent.querySelector(`#review details [name="${known.name}"]`)?.value ?? known.value;
+  event.detail.shouldSwap = false;
+});
+
 /* Finding a breed by any of its names, accents or not. */
 
 function setUpBreedFilter(box) {

@@ -119,3 +119,7 @@ def test_its_web_server_and_worker_are_those_of_make_run(compose, instructions):
         assert word in supervised
     for word in compose["services"]["worker"]["command"]:
         assert word in supervised
+    ours = dict(re.findall(r'(MALLOC_\w+)="(\d+)"', supervised))
+    in_image = dict(re.findall(r"(MALLOC_\w+)=(\d+)", " ".join(value for word, value in instructions if word == "ENV")))
+    assert ours
+    assert ours == in_image
