@@ -35,6 +35,7 @@ from PIL import Image
 from tests.serving import ROOT, free_port, serving, wait_until
 
 BOUNDARY = "flair-benchmark"
+RIVALS = {"litserve": "LitServe", "flask": "Flask + model.predict", "gunicorn": "gunicorn alone"}
 CALLS = {"predict": ("predict/", False), "photos": ("photos/ (stored)", True)}  # title, is the photo kept
 
 
@@ -178,7 +179,7 @@ def started_rival(stack: ExitStack, name: str) -> Server:
         cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}, process_group=0,
     )  # fmt: skip
     stack.callback(_end, process)
-    server = Server({"litserve": "LitServe", "flask": "Flask + model.predict"}[name], port)
+    server = Server(RIVALS[name], port)
     server.processes = lambda: _below(process.pid)
     warm_up = photos(320, 240)[:1]
     wait_until(lambda: not Load(server, False, warm_up, 1).run(1).failed, 180, f"an answer of {name}")
@@ -215,14 +216,15 @@ def main() -> None:
         "--rounds", type=int, default=3, help="each cell is measured so often, in turn; the parts add up"
     )
     parser.add_argument("--calls", nargs="+", choices=list(CALLS), default=list(CALLS))
-    parser.add_argument("--against", nargs="*", choices=["litserve", "flask"], default=["litserve", "flask"])
+    parser.add_argument("--against", nargs="*", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--size", type=int, nargs=2, default=(1600, 1200), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--photos", type=Path, nargs="*", help="JPEG files to send instead of made ones")
     given = parser.parse_args()
     shown = [path.read_bytes() for path in given.photos] if given.photos else photos(*given.size)
     os.environ |= {f"FLAIR_API_RATE_{scope}": str(10**9) for scope in ("READ", "UPLOAD", "REVIEW")}
     with ExitStack() as stack:
-        flair = stack.enter_context(serving(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "data"))
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "data"
+        flair = stack.enter_context(serving(data, FLAIR_SWEEP_SECONDS="10"))  # as by default; tests sweep more often
         key = flair.token()
         port = int(flair.environment["PORT"])
         drains: list[float] = []

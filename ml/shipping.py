@@ -26,7 +26,7 @@ from ml.fusion import choose_agreement
 from ml.inference import Classifier, SessionPool
 from ml.models import FLOAT16_MANTISSA_BITS, fold_batch_norm, round_weights, save_as_float16
 from ml.reviewed import is_reviewed
-from ml.unseen import Trial, choose_familiarity, energies_without_dog, leave_breeds_out
+from ml.unseen import Trial, energies_without_dog, leave_breeds_out
 
 # Of each weight of a large network, all of float16's 10 of a smaller one, which is small enough as it is: MobileNetV2
 # loses three points of accuracy to what EfficientNet-B4 does not notice. Figures are measured with them.
@@ -84,8 +84,7 @@ def ship(
         kept = folder.with_name(f"answers-{split}.npz")
         answers[split] = _known_answers(kept, network) or _answer_all(session, dataset, split, origin, kept, network)
     trials = leave_breeds_out(*(part for split in SPLITS for part in (answers[split].features, answers[split].truth)))
-    unfamiliar = choose_familiarity([on_val for on_val, _ in trials])
-    _write_choices(folder, answers, labels, unfamiliar)
+    _write_choices(folder, answers, labels)
     seal_checkpoint(
         folder,
         name=origin.name,
@@ -103,7 +102,7 @@ def ship(
     for split in ("val", "test"):
         own = np.array([is_reviewed(item) for item in dataset.part(split)])
         figures[split] = _measure(classifier, answers[split], own)
-        figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split, unfamiliar)
+        figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split)
         if without_dog:
             figures[split]["without_dog"] = _of_photos_without_dog(classifier, without_dog, split, answers[split])
         if fewer_breeds and split == "test":
@@ -174,17 +173,15 @@ def _answers_to(items: list[Item], session: SessionPool, dataset: Dataset, way_i
     )
 
 
-def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label], unfamiliar: float) -> None:
+def _write_choices(folder: Path, answers: dict[str, Answers], labels: list[Label]) -> None:
     """Everything but the network that decides an answer: labels, calibration, thresholds, familiarity."""
     train, val = answers["train"], answers["val"]
     calibration = fit_calibration(val.logits, val.truth)
     probs, familiarity = calibration(val.logits), fit_familiarity(train.features, train.truth)
     energy, distance = energy_of(val.logits), familiarity.distance(val.features)
     weight = float(energy.std() / distance.std()) if distance.std() else 0.0  # both count alike
-    thresholds = choose_thresholds(
-        probs, energy - weight * distance, val.truth, labels,
-        familiarity=familiarity(val.features), unfamiliar=unfamiliar,
-    )  # fmt: skip
+    dogs = energy - weight * distance
+    thresholds = choose_thresholds(probs, dogs, val.truth, labels, familiarity=familiarity(val.features))
     thresholds = replace(thresholds, agreement=choose_agreement(probs, val.truth), distance=weight)
     familiarity.save(folder / "familiarity.npz")
     write_labels(folder, labels)
@@ -233,10 +230,10 @@ def _of_breeds_left_out(classifier: Classifier, dataset: Dataset) -> dict:
     }
 
 
-def _of_unseen_breeds(trials: list[list[Trial]], split: str, unfamiliar: float) -> dict:
+def _of_unseen_breeds(trials: list[list[Trial]], split: str) -> dict:
     """How many photos of breeds that a head never saw it calls by a breed, with thresholds that val gave it."""
     called = [
-        (split_trial.called_breed(*on_val.thresholds(unfamiliar)), int(split_trial.outside.sum()))
+        (split_trial.called_breed(*on_val.thresholds()), int(split_trial.outside.sum()))
         for on_val, on_test in trials
         for split_trial in [on_val if split == "val" else on_test]
     ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ml import BadDataset
 from ml.calibration import softmax
-from ml.decision import PRECISION, lowest_threshold
+from ml.decision import choose_breed
 from ml.familiarity import fit_familiarity
 from ml.heads import fit_head
 from ml.inference import Classifier
@@ -32,11 +32,9 @@ class Trial:
     familiarity: np.ndarray
     outside: np.ndarray
 
-    def thresholds(self, unfamiliar: float, breed_precision: float = PRECISION) -> tuple[float, float]:
+    def thresholds(self) -> tuple[float, float]:
         """Of the breed's probability and of familiarity, as `ml.decision.choose_thresholds` has them."""
-        least = float(np.quantile(self.familiarity[~self.outside], unfamiliar))
-        known = ~self.outside & (self.familiarity >= least)
-        return lowest_threshold(self.confidence[known], self.right[known], breed_precision), least
+        return choose_breed(*(found[~self.outside] for found in (self.confidence, self.right, self.familiarity)))
 
     def called_breed(self, breed: float, familiarity: float) -> float:
         """Share of the photos of unseen breeds that would be called one of the seen ones."""
@@ -74,20 +72,6 @@ def leave_breeds_out(train, train_index, val, val_index, others, others_index, *
 def _trial(logits: np.ndarray, familiarity: np.ndarray, position: np.ndarray) -> Trial:
     probs = softmax(logits)
     return Trial(probs.max(axis=1), probs.argmax(axis=1) == position, familiarity, position < 0)
-
-
-def choose_familiarity(trials: list[Trial], *, called_breed: float = 0.24) -> float:
-    """The least share of known dogs to turn down as unfamiliar (0 to 0.5) that keeps `called_breed` for unseen breeds.
-
-    The threshold of the breed's probability is chosen as for the classifier itself, among the familiar photos.
-    """
-    if not trials:
-        return 0.0
-    for share in np.linspace(0, 0.5, 51):
-        called = [trial.called_breed(*trial.thresholds(share)) for trial in trials]
-        if np.mean(called) <= called_breed:
-            return float(share)
-    return 0.5
 
 
 def energies_without_dog(

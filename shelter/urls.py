@@ -35,6 +35,11 @@ router.register("imports", ImportViewSet)
 router.register("webhooks", WebhookViewSet, basename="webhook")
 
 urlpatterns = [
+    # The API first: patterns are tried in turn, and scripts ask most often.
+    path("api/v1/predict/", PredictView.as_view(), name="predict"),
+    path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
+    path("api/v1/", include(router.urls)),
     path("", intake.upload, name="upload"),
     path("upload/check/", intake.upload_check, name="upload_check"),
     path("imports/", intake.import_list, name="import_list"),
@@ -98,10 +103,6 @@ urlpatterns = [
     path("accounts/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
-    path("api/v1/predict/", PredictView.as_view(), name="predict"),
-    path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
-    path("api/v1/", include(router.urls)),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),

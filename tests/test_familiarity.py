@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ml import BadCheckpoint, BadDataset
-from ml.decision import NEVER, Because, Label, Level, Thresholds, choose_thresholds, decide
+from ml.decision import NEVER, Because, Label, Level, Thresholds, choose_breed, choose_thresholds, decide
 from ml.familiarity import Familiarity, fit_familiarity
 from ml.inference import Classifier
-from ml.unseen import Trial, choose_familiarity, energies_without_dog, leave_breeds_out
+from ml.unseen import Trial, energies_without_dog, leave_breeds_out
 from tests.ml_support import colour_network, plain_picture, write_checkpoint, write_photo
 
 LABELS = [Label("red_setter", "setters"), Label("green_setter", "setters"), Label("grey_hound", "hounds")]
@@ -119,11 +119,47 @@ def test_it_judges_breeds_among_the_familiar_photos_alone():
     familiarity = np.where(np.arange(100) < 20, 0.0, 5.0)
 
     strict = choose_thresholds(probs, np.full(100, 9.0), truth, LABELS)
-    chosen = choose_thresholds(probs, np.full(100, 9.0), truth, LABELS, familiarity=familiarity, unfamiliar=0.21)
+    chosen = choose_thresholds(probs, np.full(100, 9.0), truth, LABELS, familiarity=familiarity)
 
     assert strict.breed == NEVER
     assert chosen.breed == pytest.approx(0.9)
     assert chosen.familiarity == pytest.approx(5.0)
+
+
+def test_it_turns_down_as_many_unfamiliar_dogs_as_the_promise_allows():
+    confidence, familiarity = np.full(1000, 0.9), np.random.default_rng(0).permutation(1000)
+
+    _breed, least = choose_breed(confidence, np.ones(1000, bool), familiarity, named=0.8)
+
+    assert (familiarity >= least).mean() == pytest.approx(0.8)
+
+
+def test_it_turns_more_of_them_down_before_it_asks_for_more_than_the_precision():
+    """One in ten is wrong, and those are the least probable: dogs are given up by familiarity, not by probability."""
+    rng = np.random.default_rng(0)
+    right, familiarity = np.arange(1000) >= 100, rng.permutation(1000)
+    confidence = np.where(right, 0.9, 0.3) + rng.uniform(0, 0.05, 1000)
+
+    breed, least = choose_breed(confidence, right, familiarity, precision=0.95, named=0.6)
+
+    named = (confidence >= breed) & (familiarity >= least)
+    assert named.mean() == pytest.approx(0.6, abs=0.01)
+    assert right[named].mean() == pytest.approx(0.95, abs=0.005)
+
+
+def test_it_keeps_most_of_what_a_weak_classifier_could_name():
+    right = np.arange(1000) < 300
+    confidence = np.where(right, 0.9, 0.3)
+
+    breed, least = choose_breed(confidence, right, np.random.default_rng(0).permutation(1000))
+
+    assert 0.27 < ((confidence >= breed) & (np.random.default_rng(0).permutation(1000) >= least)).mean() < 0.31
+
+
+def test_it_turns_nobody_down_where_no_breed_can_be_named_anyway():
+    breed, least = choose_breed(np.full(100, 0.9), np.zeros(100, bool), np.arange(100.0))
+
+    assert (breed, least) == (NEVER, 0.0)
 
 
 # -- a dog at all? --------------------------------------------------------------------------------------------------
@@ -184,22 +220,14 @@ def test_it_leaves_nothing_out_of_two_breeds():
     examples = photos(range(2))
 
     assert leave_breeds_out(*examples, *examples, *examples) == []
-    assert choose_familiarity([]) == 0.0
 
 
-def test_it_turns_down_as_few_dogs_as_keep_unseen_breeds_out():
+def test_it_counts_how_many_photos_of_unseen_breeds_get_a_breed():
     rng = np.random.default_rng(0)
     outside = np.arange(1000) >= 500
     trial = Trial(np.full(1000, 0.9), ~outside, rng.normal(np.where(outside, 0, 2), 1), outside)
 
-    share = choose_familiarity([trial], called_breed=0.2)
+    breed, least = trial.thresholds()
 
-    assert trial.called_breed(*trial.thresholds(share)) <= 0.2
-    assert trial.called_breed(*trial.thresholds(share - 0.01)) > 0.2
-
-
-def test_it_turns_no_dog_down_where_unseen_breeds_pass_anyway_too_seldom():
-    outside = np.arange(100) >= 50
-    trial = Trial(np.where(outside, 0.3, 0.9), ~outside, np.arange(100.0), outside)
-
-    assert choose_familiarity([trial]) == 0.0
+    assert (trial.familiarity[~outside] >= least).mean() == pytest.approx(0.77, abs=0.01)
+    assert trial.called_breed(breed, least) == pytest.approx((trial.familiarity[outside] >= least).mean())
