@@ -139,8 +139,13 @@ def _of_left_out(found: dict | None, interval) -> dict[str, str]:
         "left_out_words": f'"By nothing that was trained": classifier {found["version"]}, tuned on '
         f"{found['known_breeds']} of the breeds alone ({stages}), with\nits own thresholds, before every photo of the "
         f"other {found['breeds']}. A further {found['group']:.1%} get a group, {found['unsure']:.1%} are unsure.\n"
-        "The backbone's pretraining has seen them.",
+        f"Of dogs that it knows it names {_named(found['known'])}. The backbone's pretraining has seen all of them.",
     }
+
+
+def _named(known: dict) -> str:
+    rightly = "" if known["precision"] is None else f", {known['precision']:.1%} of them rightly"
+    return f"{known['share']:.1%}{rightly}"
 
 
 def _on_reviewed(own: dict | None, interval) -> str:

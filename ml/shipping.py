@@ -219,6 +219,7 @@ def _of_breeds_left_out(classifier: Classifier, dataset: Dataset) -> dict:
     found = _answers_to(items, SessionPool(checkpoint.model_path), dataset, checkpoint)
     decisions = [classifier.decide(*row).decision for row in zip(found["logits"], found["embedding"], strict=True)]
     called = {level: decisions.count(level) for level in Level}
+    of_known = json.loads((checkpoint.folder / "metrics-test.json").read_text())["decisions"]["breed"]
     return {
         "version": checkpoint.version,
         "stages": json.loads((checkpoint.folder / "info.json").read_text())["config"]["stages"],
@@ -227,6 +228,7 @@ def _of_breeds_left_out(classifier: Classifier, dataset: Dataset) -> dict:
         "n": len(items),
         **{str(level): round(count / len(items), 4) for level, count in called.items()},
         "breed_interval": wilson_interval(called[Level.BREED], len(items)),
+        "known": {"share": of_known["share"], "precision": of_known.get("precision")},  # that get a breed, on its test
     }
 
 

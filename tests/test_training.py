@@ -304,7 +304,11 @@ def test_it_serves_at_another_size_and_says_what_it_makes_of_breeds_that_were_le
         for path in (dataset_folder / "whippet").iterdir()
     )
     assert found["breed"] == pytest.approx(named / whippets, abs=1e-3)
-    assert f"{found['breed']:.1%} of {whippets}" in (checkpoint / "card.md").read_text()
+    own = json.loads((fewer / "metrics-test.json").read_text())["decisions"]["breed"]
+    assert found["known"]["share"] == own["share"]
+    card = (checkpoint / "card.md").read_text()
+    assert f"{found['breed']:.1%} of {whippets}" in card
+    assert f"Of dogs that it knows it names {own['share']:.1%}" in card
 
 
 @pytest.mark.slow
