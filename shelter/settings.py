@@ -180,6 +180,7 @@ DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 MAX_ARCHIVE_BYTES = env.int("FLAIR_MAX_ARCHIVE_GIGABYTES", default=100) * 1_000_000_000
 MAX_IMPORT_FILES = 100_000
 FILE_UPLOAD_PERMISSIONS = 0o640
+FILE_UPLOAD_HANDLERS = ["shelter.middleware.UploadInMemory", "shelter.middleware.UploadOnDisk"]
 
 # -- the queue: Redis where REDIS_URL names one, otherwise a folder ------------------------------------------------
 # The rows of the database are the queue; the broker carries hints that may be lost, repeated or reordered.

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.test.client import FakePayload
 from django.urls import reverse
 from django.utils import timezone
 from PIL import ExifTags, Image
@@ -230,6 +231,16 @@ def test_it_refuses_a_file_over_the_limit(staff, settings):
 def test_it_refuses_a_request_over_the_limit_before_reading_it(staff, settings):
     settings.MAX_REQUEST_BYTES = 1000
     assert send(staff, upload()).status_code == 413
+
+
+def test_it_reads_a_large_photo_in_few_pieces(anne, client, monkeypatch):
+    """Each costs gunicorn a copy of all that came after it."""
+    pieces, read = [], FakePayload.read
+    monkeypatch.setattr(FakePayload, "read", lambda self, size=-1: pieces.append(size) or read(self, size))
+    client.force_login(anne)
+    content = encoded(picture(), "BMP") * 20  # 4.6 MB that are no photo
+    assert send(client, upload(content)).context["receipts"][0].outcome == Outcome.REFUSED
+    assert len(pieces) <= 2 + len(content) / 1_000_000
 
 
 def test_it_says_so_when_no_file_arrived(staff):
