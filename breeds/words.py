@@ -18,8 +18,9 @@ LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ß": "ss"})
 
 
 def percent(probability: float, digits: int = 1) -> str:
-    """0.6158 -> « 61,6 % » in French, "61.6%" in English."""
-    figure = number_format(round(probability * 100, digits), digits)  # number_format alone cuts instead of rounding
+    """0.6158 -> « 61,6 % » in French, "61.6%" in English; 0.9998 -> "99.9%", since it is not certain."""
+    rounded = round(probability * 100, digits)  # number_format alone cuts instead of rounding
+    figure = number_format(min(rounded, 100 - 10**-digits) if probability < 1 else rounded, digits)
     return f"{figure}\u00a0%" if (get_language() or "fr").startswith("fr") else f"{figure}%"
 
 

@@ -52,6 +52,16 @@ SAID = {
 
 
 @pytest.mark.parametrize(
+    ("probability", "digits", "said"),
+    [(0.6158, 1, "61.6%"), (0.9994, 1, "99.9%"), (0.99996, 1, "99.9%"), (1, 1, "100.0%"), (0.0, 1, "0.0%"),
+     (0.997, 0, "99%"), (1, 0, "100%"), (1.01, 1, "101.0%")],
+)  # fmt: skip
+def test_it_never_rounds_what_is_not_certain_to_certainty(probability, digits, said):
+    with override("en"):
+        assert words.percent(probability, digits) == said
+
+
+@pytest.mark.parametrize(
     ("reason", "french", "english"), [(r, *s) for r, s in SAID.items()], ids=[r.code for r in SAID]
 )
 def test_it_says_a_reason_in_both_languages(reason, french, english):
