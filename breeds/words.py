@@ -18,9 +18,12 @@ LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ß": "ss"})
 
 
 def percent(probability: float, digits: int = 1) -> str:
-    """0.6158 -> « 61,6 % » in French, "61.6%" in English; 0.9998 -> "99.9%", since it is not certain."""
+    """0.6158 -> « 61,6 % » in French, "61.6%" in English; 0.9998 -> "99.9%", since it is not certain.
+
+    Without `digits`, as for shares of many photos, it is rounded as usual.
+    """
     rounded = round(probability * 100, digits)  # number_format alone cuts instead of rounding
-    figure = number_format(min(rounded, 100 - 10**-digits) if probability < 1 else rounded, digits)
+    figure = number_format(min(rounded, 100 - 10**-digits) if digits and probability < 1 else rounded, digits)
     return f"{figure}\u00a0%" if (get_language() or "fr").startswith("fr") else f"{figure}%"
 
 

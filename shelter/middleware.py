@@ -25,10 +25,7 @@ def limit_request_size(get_response):
 
 
 class UploadInMemory(MemoryFileUploadHandler):
-    """In pieces as large as gunicorn receives: for each that is read, it copies all that it has received beyond it.
-
-    With Django's 64 kB that is twenty times a photo.
-    """
+    """In pieces as large as gunicorn receives: for each that is read, it copies all that it has received beyond it."""
 
     chunk_size = 2**20  # bytes
 
