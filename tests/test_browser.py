@@ -65,7 +65,7 @@ def log_in(page: Page) -> None:
     page.get_by_label("Nom d’utilisateur").fill("admin")
     page.get_by_label("Mot de passe").fill(PASSWORD)
     page.get_by_role("button", name="Se connecter").click()
-    page.wait_for_url("**/")
+    expect(page).to_have_url("/")
 
 
 def photo_file(name: str, content: bytes) -> dict:
