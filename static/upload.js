@@ -359,10 +359,11 @@ function setUpSending(form) {
     if (isUnfinished()) event.preventDefault();
   });
 
-  form.addEventListener("change", (event) => {
-    add([...event.target.files]);
-    event.target.value = "";
-  });
+  function take(picker) {
+    add([...picker.files]);
+    picker.value = "";
+  }
+  form.addEventListener("change", (event) => take(event.target));
   form.addEventListener("submit", (event) => event.preventDefault());
 
   let depth = 0;
@@ -382,6 +383,9 @@ function setUpSending(form) {
     const entries = dropped.map((item) => item.webkitGetAsEntry() ?? item.getAsFile()).filter(Boolean);
     for (const entry of entries) add(entry instanceof File ? [entry] : await filesBelow(entry));
   });
+
+  // On a slow line, photos are chosen before this script has come.
+  for (const picker of form.querySelectorAll("input[type=file]")) if (picker.files.length) take(picker);
 }
 
 const sendingForm = document.getElementById("upload") ?? document.getElementById("archive");

@@ -66,6 +66,7 @@ def log_in(page: Page) -> None:
     page.get_by_label("Mot de passe").fill(PASSWORD)
     page.get_by_role("button", name="Se connecter").click()
     expect(page).to_have_url("/")
+    page.wait_for_load_state()  # or a file would be dropped on a page whose script has not come
 
 
 def photo_file(name: str, content: bytes) -> dict:

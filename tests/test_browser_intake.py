@@ -65,6 +65,18 @@ def names_in_the_index(page: Page, start: str) -> list[str]:
     return sorted(photo["original_name"] for photo in found if photo["original_name"].startswith(start))
 
 
+def test_it_sends_photos_that_were_chosen_before_its_script_had_come(page):
+    log_in(page)
+    held = []
+    page.route(re.compile(r"/upload[^/]*\.js"), lambda route: held.append(route))
+    page.goto("/", wait_until="commit")
+    send(page, photo_file("hâtive.jpg", jpeg(7900)))
+    expect(page.locator("li.receipt")).to_have_count(0)
+    held[0].continue_()
+    expect(page.locator("li.receipt.accepted")).to_contain_text("hâtive.jpg")
+    assert page.locator("input[type=file]").evaluate_all("all => all.map(({ files }) => files.length)") == [0, 0]
+
+
 def test_it_answers_two_hundred_photos_that_are_dropped_at_once(page):
     log_in(page)
     questions = []
