@@ -23,7 +23,9 @@ def percent(probability: float, digits: int = 1) -> str:
     Without `digits`, as for shares of many photos, it is rounded as usual.
     """
     rounded = round(probability * 100, digits)  # number_format alone cuts instead of rounding
-    figure = number_format(min(rounded, 100 - 10**-digits) if digits and probability < 1 else rounded, digits)
+    if digits and probability < 1:
+        rounded = min(rounded, 100 - 10**-digits)
+    figure = number_format(rounded, digits)
     return f"{figure}\u00a0%" if (get_language() or "fr").startswith("fr") else f"{figure}%"
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.serving import wait_until
 from tests.support import drawn_dog, encoded, jpeg, picture
 from tests.test_browser import (  # noqa: F401  (the fixtures)
     ANSWER,
@@ -71,6 +72,7 @@ def test_it_sends_photos_that_were_chosen_before_its_script_had_come(page):
     page.route(re.compile(r"/upload[^/]*\.js"), lambda route: held.append(route))
     page.goto("/", wait_until="commit")
     send(page, photo_file("hâtive.jpg", jpeg(7900)))
+    wait_until(lambda: held or page.wait_for_timeout(50), 20, "the page to ask for its script")
     expect(page.locator("li.receipt")).to_have_count(0)
     held[0].continue_()
     expect(page.locator("li.receipt.accepted")).to_contain_text("hâtive.jpg")

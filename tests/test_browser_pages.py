@@ -99,7 +99,8 @@ def test_it_files_photos_under_a_dog_and_finds_it_again(page):
 def test_axe_finds_no_barrier(page, request):
     size = request.node.callspec.id
     log_in(page)
-    file_two_photos(page, name := {"phone": "Noisette", "desktop": "Caramel"}[size])
+    name = {"phone": "Noisette", "desktop": "Caramel"}[size]
+    file_two_photos(page, name)
     page.goto("/animals/")
     dog = page.locator(".photo-card", has_text=name).get_attribute("href")
     page.goto(dog)

@@ -56,7 +56,7 @@ SAID = {
     [(0.6158, 1, "61.6%"), (0.9994, 1, "99.9%"), (0.99996, 1, "99.9%"), (1, 1, "100.0%"), (0.0, 1, "0.0%"),
      (0.997, 0, "100%"), (1, 0, "100%"), (1.01, 1, "101.0%")],
 )  # fmt: skip
-def test_it_never_rounds_what_is_not_certain_to_certainty(probability, digits, said):
+def test_it_rounds_no_probability_to_certainty_and_shares_as_usual(probability, digits, said):
     with override("en"):
         assert words.percent(probability, digits) == said
 
