@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.serving import ROOT, free_port, serving, wait_until
+from tests.support.serving import ROOT, free_port, serving, wait_until
 
 BOUNDARY = "flair-benchmark"
 RIVALS = {"litserve": "LitServe", "flask": "Flask + model.predict", "gunicorn": "gunicorn alone"}

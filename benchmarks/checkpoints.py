@@ -14,19 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.racing import made_jpeg, race, say_table
-from ml.checkpoint import checkpoint_in
-from ml.datasets import Dataset, load_dataset, scan_dataset
-from ml.evaluation import measure
-from ml.inference import Classifier, SessionPool
-from ml.preprocessing import prepare_image
+from ml.data.datasets import Dataset
+from ml.data.loading import load_dataset, scan_dataset
+from ml.evaluation.metrics import measure
+from ml.images.preprocessing import prepare_image
 from ml.reports import track
+from ml.serving.checkpoint import checkpoint_in
+from ml.serving.inference import Classifier, SessionPool
 
 HEADS = ["checkpoint", "pixels", "top-1", "95 % interval", "top-3", "whole photos, top-1", "top-3",
          "network ms", "5 MP JPEG to decision ms", "folder MB", "served file MB"]  # fmt: skip
 
 
 def accuracy(classifier: Classifier, dataset: Dataset, split: str) -> dict:
-    """Figures (`ml.evaluation.measure`) on the photos of a split whose breeds the classifier knows."""
+    """Figures (`ml.evaluation.metrics.measure`) on the photos of a split whose breeds the classifier knows."""
     checkpoint = classifier.checkpoint
     position = {label.slug: index for index, label in enumerate(checkpoint.labels)}
     items = [item for item in dataset.part(split) if item.label in position]

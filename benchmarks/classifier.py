@@ -29,9 +29,9 @@ import numpy as np
 from benchmarks.decoders import DECODED, decoders
 from benchmarks.networks import SERVED, convert, networks
 from benchmarks.racing import load, made_jpeg, race, say_table, speed
-from ml.evaluation import wilson_interval
-from ml.inference import Classifier
-from ml.preprocessing import decode_image, decoded_side, prepare_image, render_preview, to_square_image
+from ml.evaluation.metrics import wilson_interval
+from ml.images.preprocessing import decode_image, decoded_side, prepare_image, render_preview, to_square_image
+from ml.serving.inference import Classifier
 
 PARITY_LIMIT = 1e-3  # of a probability, against Keras
 
@@ -42,7 +42,7 @@ def photos_of(dataset: Path | None, number: int, checkpoint) -> tuple[np.ndarray
     if dataset is None:
         made = [prepare_image(made_jpeg((320, 240), seed), size, steps) for seed in range(min(number, 16))]
         return np.stack(made), None
-    from ml.datasets import load_dataset
+    from ml.data.loading import load_dataset
 
     position = {label.slug: index for index, label in enumerate(checkpoint.labels)}
     found = load_dataset(dataset, seed=0)

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.pipeline import BUNDLED, decode, write_photos
-from tests.serving import Flair, own_database
+from tests.support.serving import Flair, own_database
 
 STEPS = ("decode, bare", "network, bare", "import", "worker")
 
@@ -45,9 +45,8 @@ def costs_of(folder: Path, session, image_size: int) -> dict[str, float]:
     """Processor milliseconds per photo of each of `STEPS`."""
     from benchmarks.pages import processor_clock
     from breeds.tasks import classify_photos
-    from shelter.imports import Import
-    from shelter.models import Photo
-    from shelter.tasks import work_slice
+    from shelter.intake.importing import work_slice
+    from shelter.models import Import, Photo
 
     paths, clock = sorted(folder.iterdir()), processor_clock()
     times = [clock()]
@@ -74,8 +73,8 @@ def main() -> None:
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = flair_in(stack)
-        from ml.checkpoint import load_checkpoint
-        from ml.inference import Session
+        from ml.serving.checkpoint import load_checkpoint
+        from ml.serving.inference import Session
 
         checkpoint = load_checkpoint(BUNDLED)
         session, rounds = Session(checkpoint.model_path), []

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.networks import tensorflow_with
-from ml.preprocessing import decoded_side, prepare_image, to_square_image
+from ml.images.preprocessing import decoded_side, prepare_image, to_square_image
 
 DECODED = "Flair: Pillow at reduced scale"
 

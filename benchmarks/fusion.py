@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ml.datasets import load_dataset
-from ml.decision import Level, Thresholds, decide
-from ml.evaluation import wilson_interval
-from ml.examination import Examination, examine
-from ml.fusion import choose_agreement, draw_groups, fuse, fuse_probabilities
-from ml.inference import Classifier
+from ml.data.loading import load_dataset
+from ml.evaluation.examination import Examination, examine
+from ml.evaluation.metrics import wilson_interval
 from ml.reports import track
+from ml.serving.decision import Level, Thresholds, decide
+from ml.serving.fusion import choose_agreement, draw_groups, fuse, fuse_probabilities
+from ml.serving.inference import Classifier
 
 SIZES = (2, 3, 4)
 

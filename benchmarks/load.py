@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.racing import FIVE_MEGAPIXELS, made_jpeg
-from ml.checkpoint import load_checkpoint
-from tests.serving import ROOT, Flair, serving
+from ml.serving.checkpoint import load_checkpoint
+from tests.support.serving import ROOT, Flair, serving
 
 SMALL = (320, 240)
 SOON = 2.0  # seconds in which a person has an answer
@@ -30,7 +30,7 @@ from django.core.files.base import ContentFile
 from breeds.models import Prediction
 from breeds.tasks import hint
 from shelter.models import Photo
-from tests.support import jpeg
+from tests.support.web import jpeg
 content = jpeg(10**6)
 name = Photo._meta.get_field("image").storage.save("originals/backlog.jpg", ContentFile(content))
 for first in range(0, {count}, 2000):

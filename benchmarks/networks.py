@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.racing import Missing
-from ml.inference import Session
+from ml.serving.inference import Session
 
 SERVED = "LiteRT, as served"
 

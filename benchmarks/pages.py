@@ -27,8 +27,7 @@ from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
 
-from shelter.animals import Animal  # noqa: E402
-from shelter.models import Photo  # noqa: E402
+from shelter.models import Animal, Photo  # noqa: E402
 
 MOST_QUERIES, MOST_MILLISECONDS = 12, 300
 

@@ -28,16 +28,16 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.racing import FIVE_MEGAPIXELS, made_jpeg
-from ml.checkpoint import load_checkpoint
-from ml.inference import Session
-from ml.preprocessing import decoded_side, to_square
-from tests.serving import ROOT, Flair, paused, serving, wait_until
+from ml.images.preprocessing import decoded_side, to_square
+from ml.serving.checkpoint import load_checkpoint
+from ml.serving.inference import Session
+from tests.support.serving import ROOT, Flair, paused, serving, wait_until
 
 BUNDLED = ROOT / "ml" / "bundled"
 WARM_UP = 12
 START = """
 from pathlib import Path
-from shelter.imports import Import
+from shelter.models.imports import Import
 from shelter.tasks import hint_imports
 Import.objects.from_disk(Import.Kind.DISK, [Path({source!r})], None)
 hint_imports()
@@ -46,7 +46,7 @@ STATE = """
 import json
 from django.db.models import Max, Min
 from breeds.models import Prediction
-from shelter.imports import Import
+from shelter.models.imports import Import
 from shelter.models import Photo
 done = Prediction.objects.filter(photo__receipts__batch__source={source!r})
 print(json.dumps([
@@ -76,7 +76,7 @@ def _write_photo(folder: Path, number: int) -> None:
 
 
 def decode(path: Path, image_size: int) -> np.ndarray:
-    """What `ml.preprocessing.prepare_image` gives, without its checks."""
+    """What `ml.images.preprocessing.prepare_image` gives, without its checks."""
     with Image.open(path) as image:
         image.draft("RGB", (decoded_side(image_size),) * 2)
         return to_square(image.convert("RGB"), image_size)
@@ -125,7 +125,7 @@ def imported(flair: Flair, folder: Path) -> tuple[float, float]:
     """Import a folder and wait for all answers: when the first file was taken, and when the last row was written."""
     token, there = flair.token(), len(list(folder.iterdir()))
     flair.python(START.format(source=str(folder)))
-    imports = f"from shelter.imports import Import as I; print(I.objects.get(source={str(folder)!r}).status)"
+    imports = f"from shelter.models.imports import Import as I; print(I.objects.get(source={str(folder)!r}).status)"
     wait_until(lambda: is_idle(flair, token) and flair.python(imports).stdout == "done\n", 1800, "all answers")
     started, last, done = json.loads(flair.python(STATE.format(source=str(folder))).stdout)
     if done != there:
@@ -157,7 +157,7 @@ def apart(flair: Flair, folder: Path) -> tuple[float, float]:
             cwd=ROOT, env=flair.environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.returncode == 0
-        finished = "from shelter.imports import Import as I; i = I.objects.get(source={!r}); print({})".format(
+        finished = "from shelter.models.imports import Import as I; i = I.objects.get(source={!r}); print({})".format(
             str(folder), "(i.finished_at - i.started_at).total_seconds()"
         )
         seconds = float(flair.python(finished).stdout)

@@ -16,12 +16,13 @@ import numpy as np
 
 from benchmarks.racing import race, say_table
 from benchmarks.views import figures_of
-from ml.augmentation import centre_images
-from ml.calibration import fit_temperature, softmax
-from ml.checkpoint import Checkpoint, load_checkpoint
-from ml.datasets import Dataset, load_dataset, scan_dataset
-from ml.export import export_litert
-from ml.inference import Session, SessionPool
+from ml.data.datasets import Dataset
+from ml.data.loading import load_dataset, scan_dataset
+from ml.data.views import centre_images
+from ml.serving.calibration import fit_temperature, softmax
+from ml.serving.checkpoint import Checkpoint, load_checkpoint
+from ml.serving.inference import Session, SessionPool
+from ml.training.export import export_litert
 
 HEADS = ["pixels", "top-1", "95 % interval", "top-3", "loss", "network ms", "times the first"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.rivals import BUNDLED, keep
-from ml.checkpoint import load_checkpoint
+from ml.serving.checkpoint import load_checkpoint
 
 # fmt: off
 GUNICORN = [

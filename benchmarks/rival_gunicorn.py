@@ -14,7 +14,7 @@ import threading
 from functools import cache
 
 from benchmarks.rivals import BUNDLED, keep
-from ml.inference import Classifier
+from ml.serving.inference import Classifier
 
 # fmt: off
 GUNICORN = [

@@ -11,7 +11,7 @@ import sys
 import litserve
 
 from benchmarks.rivals import BUNDLED, keep
-from ml.inference import Classifier
+from ml.serving.inference import Classifier
 
 
 class Service(litserve.LitAPI):

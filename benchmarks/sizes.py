@@ -20,7 +20,7 @@ import time
 
 import numpy as np
 
-from tests.serving import ROOT, Flair, own_database
+from tests.support.serving import ROOT, Flair, own_database
 
 SEARCHES = 20
 

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import keras
 
-from ml.augmentation import centre_images
-from ml.datasets import SPLITS, Dataset, Item, choose_breeds, load_dataset
-from ml.features import backbone_file, embed
-from ml.heads import fit_head
-from ml.models import LOGITS_LAYER, build_classifier
+from ml.data.datasets import SPLITS, Dataset, Item, choose_breeds
+from ml.data.loading import load_dataset
+from ml.data.views import centre_images
+from ml.training.features import backbone_file, embed
+from ml.training.heads import fit_head
+from ml.training.networks import LOGITS_LAYER, build_classifier
 
 IMAGE_SIZE = 224
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ml.calibration import log_loss
-from ml.datasets import load_dataset, scan_dataset
-from ml.evaluation import wilson_interval
-from ml.fusion import fuse_probabilities
-from ml.inference import Classifier
-from ml.preprocessing import decode_image, decoded_side, to_pixels, to_square_image
+from ml.data.loading import load_dataset, scan_dataset
+from ml.evaluation.metrics import wilson_interval
+from ml.images.preprocessing import decode_image, decoded_side, to_pixels, to_square_image
 from ml.reports import track
+from ml.serving.calibration import log_loss
+from ml.serving.fusion import fuse_probabilities
+from ml.serving.inference import Classifier
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the photo
 
@@ -60,7 +60,7 @@ class SecondLook:
     def __init__(self, classifier: Classifier, margin: float = 0.15):
         import keras
 
-        from ml.models import EMBEDDING_LAYER, LOGITS_LAYER
+        from ml.training.networks import EMBEDDING_LAYER, LOGITS_LAYER
 
         network = keras.saving.load_model(classifier.checkpoint.folder / "model.keras")
         pooled = network.get_layer(EMBEDDING_LAYER)

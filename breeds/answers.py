@@ -13,7 +13,7 @@ from rest_framework import serializers
 
 from breeds import words
 from breeds.models import BreedGroup, Decision, Prediction, Review
-from ml.decision import Thresholds
+from ml.serving.decision import Thresholds
 
 FORMAT = 1
 
@@ -139,7 +139,7 @@ class ThresholdsSerializer(serializers.Serializer):
     __doc__ = inspect.getdoc(Thresholds) + "\n\nA version that was registered before Flair kept one of them has it not."
 
     def get_fields(self):
-        """Those of `ml.decision.Thresholds`, whatever they are."""
+        """Those of `ml.serving.decision.Thresholds`, whatever they are."""
         return {
             field.name: serializers.FloatField(required=False, allow_null=field.type is not float)
             for field in dataclasses.fields(Thresholds)

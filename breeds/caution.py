@@ -18,6 +18,11 @@ CONCERNED = frozenset({
 })  # fmt: skip
 
 
+def may_see_cautions(user) -> bool:
+    """Reviewers alone, where the shelter wants cautions at all."""
+    return settings.LEGAL_CAUTION and user.has_perm("breeds.use_review_queue")
+
+
 def is_called_for(photos: Iterable) -> bool:
     """Do the breeds concerned together pass the threshold in one of these photos, or did a person name one? One query.
 

@@ -33,13 +33,13 @@ __all__ = [
 
 
 def active_classifier(num_threads: int = 1):
-    """(ml.inference.Classifier, ClassifierVersion) that answers at this moment. Raises `BadCheckpoint`."""
+    """(ml.serving.inference.Classifier, ClassifierVersion) that answers at this moment. Raises `BadCheckpoint`."""
     version = active_version()
     return classifier_of(version, num_threads), version
 
 
 def classifier_of(version: ClassifierVersion, num_threads: int = 1):
-    """The `ml.inference.Classifier` of a version, from its folder and nothing else. Raises `BadCheckpoint`."""
+    """The `ml.serving.inference.Classifier` of a version, from its folder and nothing else. Raises `BadCheckpoint`."""
     classifier = load_classifier(version.folder, num_threads)
     if classifier.checkpoint.version != version.version:  # the folder was written anew since this process loaded it
         load_classifier.cache_clear()
@@ -70,7 +70,7 @@ def verify_files(version: ClassifierVersion) -> None:
 
 @lru_cache(maxsize=1)
 def _verify(folder: str, version: str, stamp: tuple) -> None:
-    from ml.checkpoint import load_checkpoint
+    from ml.serving.checkpoint import load_checkpoint
 
     if (found := load_checkpoint(Path(folder)).version) != version:
         raise BadCheckpoint(f"Expected version {version} in {folder}. Received: {found}.")
@@ -92,8 +92,8 @@ def active_folder() -> Path:
 
 @lru_cache(maxsize=4)
 def load_classifier(folder: str | Path, num_threads: int = 1):
-    """The `ml.inference.Classifier` of a checkpoint folder, loaded once per process. Raises `BadCheckpoint`."""
-    from ml.inference import Classifier
+    """The `ml.serving.inference.Classifier` of a checkpoint folder, loaded once per process. Raises `BadCheckpoint`."""
+    from ml.serving.inference import Classifier
 
     return Classifier.load(Path(folder), num_threads)
 
@@ -104,7 +104,7 @@ def register_checkpoint(folder: Path, *, bundled: bool = False) -> ClassifierVer
     A new Flair brings a new bundled classifier, which takes over from the old bundled one, but never from a
     classifier that an admin chose. Raises `BadCheckpoint`.
     """
-    from ml.checkpoint import load_checkpoint
+    from ml.serving.checkpoint import load_checkpoint
 
     version = ClassifierVersion.objects.register(load_checkpoint(folder), bundled=bundled)
     active = ClassifierVersion.objects.active()
@@ -114,13 +114,13 @@ def register_checkpoint(folder: Path, *, bundled: bool = False) -> ClassifierVer
 
 
 def fuse(probs, energy, version: ClassifierVersion, familiarity=None):
-    """`ml.fusion.Fusion` of what `version` gave to N photos of one dog: (N, C) probabilities, (N,) energies.
+    """`ml.serving.fusion.Fusion` of what `version` gave to N photos of one dog: (N, C) probabilities, (N,) energies.
 
     From the row alone, whether or not the checkpoint's folder is here. With their (N,) `familiarity`, where the
     version knows it. Raises `ValueError` for what are no probabilities of its labels.
     """
-    from ml.decision import Label, Thresholds
-    from ml.fusion import fuse
+    from ml.serving.decision import Label, Thresholds
+    from ml.serving.fusion import fuse
 
     mask = set(version.mask)
     labels = [
@@ -134,8 +134,8 @@ def verified_version(named: str) -> ClassifierVersion:
 
     Its network was loaded and answers with numbers, of labels that are breeds here. Raises `BadCheckpoint`.
     """
-    from ml.checkpoint import checkpoint_in
-    from ml.inference import Classifier
+    from ml.serving.checkpoint import checkpoint_in
+    from ml.serving.inference import Classifier
 
     folder, registered = Path(named), None
     if not folder.is_dir():
@@ -157,21 +157,21 @@ def verified_version(named: str) -> ClassifierVersion:
 
 
 def inspect_image(image_bytes: bytes):
-    """`ml.imagefile.ImageFacts` of a photo, without decoding it. Raises `UnreadableImage`."""
-    from ml.imagefile import inspect_image
+    """`ml.images.imagefile.ImageFacts` of a photo, without decoding it. Raises `UnreadableImage`."""
+    from ml.images.imagefile import inspect_image
 
     return inspect_image(image_bytes)
 
 
 def remove_location(image_bytes: bytes, image_format: str) -> bytes:
     """The same photo, to the last bit of its pixels, without where it was taken. Raises `UnreadableImage`."""
-    from ml.metadata import remove_location
+    from ml.images.metadata import remove_location
 
     return remove_location(image_bytes, image_format)
 
 
 def shrink_image(image_bytes: bytes, side: int) -> bytes:
     """A JPEG of at most `side` pixels a side. Raises `UnreadableImage`."""
-    from ml.preprocessing import decode_image, render_preview
+    from ml.images.preprocessing import decode_image, render_preview
 
     return render_preview(decode_image(image_bytes, side), side)

@@ -47,7 +47,7 @@ class Figure:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % (Wilson)."""
-        from ml.evaluation import wilson_interval
+        from ml.evaluation.metrics import wilson_interval
 
         return wilson_interval(self.right, self.n)
 

@@ -258,7 +258,7 @@ def by_breed(changes: list[Change]) -> list[dict]:
 
 
 def _pictures(changes: list[Change]) -> list:
-    from ml.preprocessing import decode_image
+    from ml.images.preprocessing import decode_image
 
     photos = all_photos().in_bulk([change.photo for change in changes])
     pictures = []

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from breeds import classifier as classifiers
 from breeds import shadow
+from breeds.hints import hint, hint_trials
 from breeds.models import ClassifierVersion, Prediction
 
 logger = logging.getLogger(__name__)
@@ -112,32 +113,3 @@ def answer_again() -> int:
         count += found
         hint()
     return count
-
-
-def hint() -> None:
-    """Tell the workers that something is pending."""
-    send_hint(classify_photos)
-
-
-def hint_trials() -> None:
-    send_hint(try_versions)
-
-
-def send_hint(task) -> None:
-    """Send a task that takes nothing, unless enough messages wait in its queue. A broker that is down costs a delay.
-
-    Each message brings one process to work, which sends the next itself. So a queue that holds some has as many as any
-    number of processes can take, and is not filled by thousands of uploads while all of them are busy, or away.
-    """
-    try:
-        if _waiting_beside(task) < settings.MOST_HINTS:
-            task.delay()
-    except Exception as error:  # kombu's transports raise their own errors, OSError among them
-        logger.warning("The broker took no hint; the sweeper will send it again: %s", error)
-
-
-def _waiting_beside(task) -> int:
-    """Messages in the queue of this task that no worker has taken yet."""
-    queue = task.app.amqp.router.route({}, task.name)["queue"]
-    with task.app.producer_or_acquire() as producer:
-        return producer.channel.queue_declare(queue.name).message_count

@@ -11,7 +11,7 @@ def export_reviews(out: Path, *, track: Callable) -> tuple[int, list[tuple[str, 
 
     Returns their number, and the path and the reason of each that cannot be read. Raises `MLError`.
     """
-    from ml.reviewed import write_reviewed
+    from ml.data.reviewed import write_reviewed
 
     reviews = Review.objects.counting().naming_a_breed().select_related("breed", "photo")
     photos = [_reviewed_photo(review) for review in reviews.iterator(chunk_size=2000)]
@@ -20,7 +20,7 @@ def export_reviews(out: Path, *, track: Callable) -> tuple[int, list[tuple[str, 
 
 
 def _reviewed_photo(review: Review):
-    from ml.reviewed import ReviewedPhoto
+    from ml.data.reviewed import ReviewedPhoto
 
     photo = review.photo
 
@@ -62,7 +62,7 @@ def reviews_of(options: dict, folder: Path, say: Callable[[str], None], track: C
     if not options["from_reviews"]:
         return options["reviews"]
     from ml import MLError
-    from ml.datasets import MANIFEST
+    from ml.data.datasets import MANIFEST
 
     if options["reviews"]:
         raise MLError("Expected --from-reviews or --reviews. Received: both.")
@@ -76,7 +76,7 @@ def reviews_of(options: dict, folder: Path, say: Callable[[str], None], track: C
 
 def chosen_labels(dataset: Path | None, reviews: Path | None, wish: str | None) -> list[str] | None:
     """`--breeds`: of the dataset, or names that are only among the reviews; `None` for all."""
-    from ml.datasets import breeds_of, choose_breeds
+    from ml.data.datasets import breeds_of, choose_breeds
 
     if not wish:
         return None

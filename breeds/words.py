@@ -115,7 +115,7 @@ def looks_like(decision: str, label: str, group: str, probability: float | None)
 
 
 def why(reasons: list[dict]) -> list[str]:
-    """A sentence or two for each reason of `ml.decision.Reason`, as stored in a prediction."""
+    """A sentence or two for each reason of `ml.serving.decision.Reason`, as stored in a prediction."""
     return [_because(reason) for reason in reasons]
 
 

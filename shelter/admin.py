@@ -12,12 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from breeds.admin import ReadOnlyAdmin, ThumbnailMixin, WaitingFilter
 from breeds.audit import AuditedAdmin, log_change
 from breeds.models import ClassifierVersion, Prediction, Review, ReviewRefused
-from shelter.animals import Animal
-from shelter.exports import csv_of
-from shelter.imports import Import
-from shelter.models import ApiToken, Photo
-from shelter.removals import Removal
-from shelter.webhooks import Webhook
+from shelter.models import Animal, ApiToken, Import, Photo, Removal, Webhook
+from shelter.search.exports import csv_of
 
 admin.site.site_header = admin.site.site_title = "Flair"
 

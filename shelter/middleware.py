@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
 from django.shortcuts import render
 
-from shelter.problems import problem_response
+from shelter.api.problems import problem_response
 
 
 def limit_request_size(get_response):

@@ -289,17 +289,17 @@ CONTENT_SECURITY_POLICY = {
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "shelter.authentication.TokenAuthentication",
+        "shelter.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated", "shelter.authentication.HasScope"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated", "shelter.api.authentication.HasScope"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_THROTTLE_CLASSES": ["shelter.authentication.ScopeThrottle"],
-    "DEFAULT_PARSER_CLASSES": ["shelter.problems.BoundedJSONParser"],
+    "DEFAULT_THROTTLE_CLASSES": ["shelter.api.authentication.ScopeThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["shelter.api.problems.BoundedJSONParser"],
     "DEFAULT_METADATA_CLASS": None,  # OPTIONS says nothing that the schema does not say better
-    "EXCEPTION_HANDLER": "shelter.problems.problem_of",
+    "EXCEPTION_HANDLER": "shelter.api.exception_handler.problem_of",
 }
 API_RATES = {  # calls a minute of each token, by scope
     "read": env.int("FLAIR_API_RATE_READ", default=1200),
@@ -334,15 +334,15 @@ SPECTACULAR_SETTINGS = {
         "BreedGroupEnum": "breeds.models.BreedGroup",
         "PhotoStatusEnum": "shelter.models.Photo.Status",
         "PredictionStatusEnum": "breeds.models.Prediction.Status",
-        "AnimalStatusEnum": "shelter.animals.Animal.Status",
-        "ImportStatusEnum": "shelter.imports.Import.Status",
-        "ImportKindEnum": "shelter.imports.Import.Kind",
-        "WebhookEventEnum": "shelter.webhooks.Event",
-        "FileOutcomeEnum": "shelter.imports.ImportItem.Outcome",
+        "AnimalStatusEnum": "shelter.models.Animal.Status",
+        "ImportStatusEnum": "shelter.models.Import.Status",
+        "ImportKindEnum": "shelter.models.Import.Kind",
+        "WebhookEventEnum": "shelter.models.Event",
+        "FileOutcomeEnum": "shelter.models.ImportItem.Outcome",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "shelter.schema.with_problems",
+        "shelter.api.schema.with_problems",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

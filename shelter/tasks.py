@@ -1,26 +1,17 @@
 """What the worker does for imports and webhooks. As with photos, the rows say what there is to do."""
 
-import logging
 import time
-from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from breeds import tasks as breeds_tasks
-from breeds.models import Prediction
-from shelter.archives import BadArchive
-from shelter.idempotency import KeptAnswer
-from shelter.imports import Import
+from shelter.api.webhooks import message_of
+from shelter.intake.importing import work_slice
+from shelter.models import Delivery, Import, KeptAnswer, WorkerSeen
+from shelter.models.imports import hint_imports
+from shelter.models.webhooks import hint_webhooks
 from shelter.posting import send
-from shelter.uploads import upload_photo
-from shelter.webhooks import Delivery
-from shelter.workers import WorkerSeen
-
-logger = logging.getLogger(__name__)
-
-HINT_SECONDS = 1  # between two hints of an import that is under way
 
 
 @shared_task(time_limit=120)
@@ -35,32 +26,6 @@ def run_imports() -> bool:
     return True
 
 
-def work_slice(batch: Import) -> bool:
-    """Work for a few seconds on an import whose lease is held, and hand it back. True while some of it is left."""
-    hinted = float("-inf")
-
-    def take(item, content):
-        nonlocal hinted
-        upload_photo(content, user=batch.user, priority=Prediction.Priority.BULK, item=item)
-        if time.monotonic() - hinted > HINT_SECONDS:  # workers begin while the rest comes in
-            hinted = time.monotonic()
-            breeds_tasks.hint()
-
-    try:
-        is_left = batch.work(take, until=timezone.now() + timedelta(seconds=settings.IMPORT_SLICE_SECONDS))
-    except BadArchive as error:
-        batch.fail(error.code)
-        return False
-    except Exception:  # a full disk, a lost connection, a stick that was pulled out: later may do
-        logger.exception("Import %s could not go on", batch.pk, extra={"batch": batch.pk})
-        batch.give_back("passing")
-        return True
-    if is_left:
-        batch.give_back()
-    breeds_tasks.hint()
-    return is_left
-
-
 @shared_task(bind=True)
 def sweep_imports(self) -> int:
     """Send the hint again that a broker may have lost, and clear what is of no use any more."""
@@ -70,11 +35,6 @@ def sweep_imports(self) -> int:
     if Import.objects.awaits_work():
         hint_imports()
     return Import.objects.remove_abandoned()
-
-
-def hint_imports() -> None:
-    """Tell the workers that an import is waiting."""
-    breeds_tasks.send_hint(run_imports)
 
 
 @shared_task(time_limit=50)
@@ -91,8 +51,6 @@ def send_webhooks() -> int:
 
 def deliver(delivery: Delivery) -> None:
     """One attempt, kept in the row."""
-    from shelter.webhook_api import message_of  # which imports, by way of the views, what is above
-
     delivery.settle(*send(delivery.webhook, str(delivery.uuid), message_of(delivery)))
 
 
@@ -103,8 +61,3 @@ def sweep_webhooks() -> bool:
     if is_due:
         hint_webhooks()
     return is_due
-
-
-def hint_webhooks() -> None:
-    """Tell the workers that a message is due."""
-    breeds_tasks.send_hint(send_webhooks)

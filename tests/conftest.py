@@ -6,26 +6,22 @@ from breeds import classifier as classifiers
 from breeds import lookalikes, quality
 from breeds.models import Breed
 from shelter.models import ApiToken
-from tests.division import is_pure, slow_first
-from tests.support import FakeClassifier, Receiver
+from tests.support.division import slow_first
+from tests.support.web import FakeClassifier, Receiver
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if is_pure(item.path):
-            item.add_marker("pure")
     slow_first(items)
 
 
 @pytest.fixture(autouse=True)
-def no_services_for_pure_tests(request, monkeypatch):
-    """CI runs these without database and broker only: whatever asked for one, in any process, would fail there.
-
-    In this process pytest-django refuses every query that was not asked for.
-    """
-    if request.node.get_closest_marker("pure"):
-        monkeypatch.setenv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
-        monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+def hints():
+    """The names of the tasks that were hinted at; no message reaches a broker."""
+    sent = []
+    with pytest.MonkeyPatch.context() as patch:  # of its own, so that a test's `monkeypatch.undo()` leaves it alone
+        patch.setattr("breeds.hints._send", sent.append)
+        patch.setattr("breeds.hints._waiting_beside", lambda task_name: 0)
+        yield sent
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from breeds.tasks import classify_photos
-from shelter.models import ApiToken
+from shelter.models import ApiToken, Webhook
 from shelter.tasks import send_webhooks
-from shelter.webhooks import Webhook
-from tests.support import upload
+from tests.support.web import upload
 
 KEY = {"name": "Site internet", "scopes": ["read", "upload"], "days": "30"}
 

@@ -12,11 +12,9 @@ from django.utils import timezone
 
 from breeds.models import Breed, Prediction, Review
 from breeds.tasks import classify_photos
-from shelter.animals import Animal
-from shelter.imports import Import
-from shelter.models import Photo
-from shelter.uploads import upload_into, upload_photo
-from tests.support import FakeClassifier, jpeg, upload
+from shelter.intake.uploads import upload_into, upload_photo
+from shelter.models import Animal, Import, Photo
+from tests.support.web import FakeClassifier, jpeg, upload
 
 ENGLISH = {"Accept-Language": "en"}
 PHOTOS = "admin:shelter_photo_changelist"

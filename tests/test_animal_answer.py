@@ -9,10 +9,9 @@ from django.utils.translation import override
 from breeds.fusion import fuse_answers
 from breeds.models import Breed, ClassifierVersion, Prediction, pack_floats, unpack_floats
 from breeds.tasks import classify_photos
-from shelter.animals import Animal
-from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import jpeg, upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import Animal, Photo
+from tests.support.web import jpeg, upload
 
 pytestmark = pytest.mark.django_db
 

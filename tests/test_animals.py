@@ -11,12 +11,10 @@ from django.utils.translation import override
 from PIL import Image
 
 from breeds.models import Breed
-from shelter.animals import Animal, clean_microchip
-from shelter.fingerprints import Fingerprint
-from shelter.imports import Import
-from shelter.models import Photo
-from shelter.uploads import upload_into, upload_photo
-from tests.support import jpeg, upload
+from shelter.intake.uploads import upload_into, upload_photo
+from shelter.models import Animal, Fingerprint, Import, Photo
+from shelter.models.animals import clean_microchip
+from tests.support.web import jpeg, upload
 
 CHIP = "250268500123456"
 RECORD = {

@@ -8,10 +8,9 @@ from django.utils import timezone
 from breeds import classifier as classifiers
 from breeds.models import ClassifierVersion, Review
 from breeds.tasks import classify_photos
-from ml.decision import Thresholds
-from shelter.animals import Animal
-from shelter.models import ApiToken, Photo
-from tests.support import jpeg, upload
+from ml.serving.decision import Thresholds
+from shelter.models import Animal, ApiToken, Photo
+from tests.support.web import jpeg, upload
 from tests.test_uploading import REFUSED
 
 

@@ -6,12 +6,12 @@ import time
 import pytest
 from django.urls import reverse
 
-from breeds import api as breeds_api
 from breeds.models import Breed, ClassifierVersion, Review
 from breeds.tasks import classify_photos
+from shelter.api import predict as breeds_api
 from shelter.models import Photo
-from tests.ml_support import run_fresh
-from tests.support import jpeg, upload
+from tests.support.ml import run_fresh
+from tests.support.web import jpeg, upload
 
 FIELDS = [
     "format", "reviewed", "decision", "label", "group", "probability", "candidates", "words", "reasons", "thresholds",
@@ -84,7 +84,7 @@ def test_it_keeps_the_preprocessing_of_a_version(classifier):
 def test_it_predicts_without_tensorflow(tmp_path):
     code = (
         "import sys, django; django.setup(); import shelter.urls; from django.conf import settings; "
-        "from breeds.classifier import load_classifier; from tests.support import jpeg; "
+        "from breeds.classifier import load_classifier; from tests.support.web import jpeg; "
         "load_classifier(settings.BUNDLED_CLASSIFIER).classify(jpeg()); "
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )

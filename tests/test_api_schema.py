@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
-from ml.decision import Thresholds
-from shelter.animals import Animal
-from shelter.models import ApiToken, Photo
+from ml.serving.decision import Thresholds
+from shelter.models import Animal, ApiToken, Photo
 from shelter.wsgi import application
-from tests.support import upload
+from tests.support.web import upload
 
 load_all_checks()
 # What every answer must be, whatever came. That odd input is refused is tested where it matters: a call may well

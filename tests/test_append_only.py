@@ -9,15 +9,14 @@ from django.utils import timezone
 from breeds.audit import log_change
 from breeds.models import Activation, Review
 from breeds.tasks import classify_photos
-from shelter.removals import Removal
-from shelter.uploads import upload_photo
-from tests.support import upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import Removal
+from tests.support.web import upload
 
 
 @pytest.fixture
 def rows(anne, chloe, classifier, monkeypatch):
     """One of each kind, by its table."""
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
     photo = upload_photo(upload(), user=anne).photo
     classify_photos()
     review = Review.objects.record(photo, by=anne, verdict=Review.Verdict.NOT_A_DOG).review

@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from shelter.archives import Archive, BadArchive, BadEntry, Parts, dog_name, is_hidden
-from tests.support import jpeg
+from shelter.intake.archives import Archive, BadArchive, BadEntry, Parts, dog_name, is_hidden
+from tests.support.web import jpeg
 
 
 def zipped(files: dict[str, bytes], compression=zipfile.ZIP_STORED) -> bytes:

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci" / "audit.py")
 audit = importlib.util.module_from_spec(spec)

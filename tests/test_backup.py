@@ -19,19 +19,12 @@ from django.db import connection
 from breeds import classifier as classifiers
 from breeds.models import Breed, ClassifierVersion, Prediction, Review
 from breeds.tasks import classify_photos
-from shelter import backup as backups
-from shelter.animals import Animal
-from shelter.imports import Import
-from shelter.models import ApiToken, Photo
-from shelter.uploads import upload_photo
-from tests.s3_server import s3_server, storage_options
-from tests.serving import ROOT, serving, wait_until
-from tests.support import jpeg, upload
-
-
-@pytest.fixture(autouse=True)
-def hints(monkeypatch):
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
+from shelter.intake.uploads import upload_photo
+from shelter.models import Animal, ApiToken, Import, Photo
+from shelter.operations import backup as backups
+from tests.support.s3_server import s3_server, storage_options
+from tests.support.serving import ROOT, serving, wait_until
+from tests.support.web import jpeg, upload
 
 
 @pytest.fixture
@@ -247,7 +240,6 @@ def test_it_takes_everything_back_where_the_restoring_stops_halfway(backup, monk
     assert stored_files() == set()
     assert not list((settings.DATA_DIR / "models").glob("*"))
     monkeypatch.undo()
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
 
 
 def test_it_goes_on_after_a_restoring_that_was_killed(backup, settings):

@@ -11,9 +11,9 @@ import zlib
 import pytest
 
 from breeds.models import Prediction
-from ml.preprocessing import decode_image
+from ml.images.preprocessing import decode_image
 from shelter.models import Photo
-from tests.support import encoded, jpeg, picture
+from tests.support.web import encoded, jpeg, picture
 from tests.test_uploading import many_scans, png_bomb
 
 BOUNDARY = "flair-boundary"

@@ -11,9 +11,8 @@ from django.urls import reverse
 from breeds.catalogue import read_catalogue
 from breeds.caution import CONCERNED, is_called_for, summed_probability
 from breeds.models import Breed, ClassifierVersion, Prediction, Review, pack_floats
-from shelter.animals import Animal
-from shelter.models import BLIND_ONE_IN, Photo
-from tests.support import jpeg
+from shelter.models import BLIND_ONE_IN, Animal, Photo
+from tests.support.web import jpeg
 
 ENGLISH = {"Accept-Language": "en"}
 CAUTION, NO_PROOF = "diagnose", "That proves nothing"

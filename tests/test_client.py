@@ -12,11 +12,10 @@ from contextlib import contextmanager
 import pytest
 
 from breeds.tasks import classify_photos
-from shelter import imports
-from shelter.models import ApiToken, Photo
+from shelter.models import ApiToken, Photo, imports
 from shelter.tasks import run_imports
-from tests.ml_support import REPOSITORY
-from tests.support import jpeg
+from tests.support.ml import REPOSITORY
+from tests.support.web import jpeg
 
 spec = importlib.util.spec_from_file_location("flair_client", REPOSITORY / "clients/python/flair_client.py")
 flair_client = sys.modules["flair_client"] = importlib.util.module_from_spec(spec)

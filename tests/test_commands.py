@@ -9,7 +9,7 @@ from breeds import classifier as classifiers
 from breeds.catalogue import read_catalogue
 from breeds.models import Breed, BreedGroup, ClassifierVersion
 from shelter.models import ApiToken
-from tests.support import FakeClassifier, jpeg
+from tests.support.web import FakeClassifier, jpeg
 
 
 def run(*arguments, **options) -> list[str]:

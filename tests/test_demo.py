@@ -5,9 +5,9 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from breeds.models import Prediction, Review
+from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import upload
+from tests.support.web import upload
 
 
 def test_it_makes_photos_that_every_page_can_show(staff, classifier):

@@ -7,7 +7,7 @@ import shlex
 import pytest
 import yaml
 
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 INSTRUCTIONS = {"FROM", "RUN", "CMD", "EXPOSE", "ENV", "COPY", "USER", "WORKDIR"}
 OF_IMAGES = {"postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}}

@@ -10,11 +10,10 @@ from django.core.files.base import ContentFile
 from django.urls import reverse
 
 from breeds.models import Breed
-from shelter.animals import Animal
-from shelter.exports import csv_of, harmless, zip_of
-from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import jpeg, upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import Animal, Photo
+from shelter.search.exports import csv_of, harmless, zip_of
+from tests.support.web import jpeg, upload
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_it_packs_the_rest_where_a_file_is_gone(staff, photos):
 
 
 def test_it_says_when_a_zip_would_be_too_large(staff, photos, monkeypatch):
-    monkeypatch.setattr("shelter.search_pages.MOST_IN_A_ZIP", 1)
+    monkeypatch.setattr("shelter.pages.search.MOST_IN_A_ZIP", 1)
     page = staff.get(reverse("photo_zip"), follow=True)
     assert "au plus" in str(next(iter(page.context["messages"])))
     assert staff.get(reverse("photo_zip"), {"q": "rex"}).streaming

@@ -22,23 +22,18 @@ from django.utils import timezone
 from kombu import Connection
 
 from breeds import classifier as classifiers
+from breeds.hints import hint
 from breeds.models import Prediction
-from breeds.tasks import classify_photos, hint, sweep
-from shelter.imports import Import, ImportItem
-from shelter.models import Photo
-from shelter.outages import is_outage
-from shelter.tasks import run_imports, work_slice
-from shelter.uploads import upload_photo
-from tests.services import fill, small_disk
-from tests.serving import ROOT, free_port
-from tests.support import jpeg, upload
+from breeds.tasks import classify_photos, sweep
+from shelter.errors import is_outage
+from shelter.intake.importing import work_slice
+from shelter.intake.uploads import upload_photo
+from shelter.models import Import, ImportItem, Photo
+from shelter.tasks import run_imports
+from tests.support.services import fill, small_disk
+from tests.support.serving import ROOT, free_port
+from tests.support.web import jpeg, upload
 from tests.test_archives import zipped
-
-
-@pytest.fixture
-def no_hints(monkeypatch):
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
-    monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: None)
 
 
 def all_is_well() -> bool:
@@ -52,7 +47,7 @@ IN_WORDS = {"fr": "Indisponible en ce moment", "en": "Not available at this mome
 
 
 def test_it_takes_nothing_in_on_a_full_disk_and_everything_once_there_is_room(
-    staff, anne, no_hints, settings, tmp_path, classifier
+    staff, anne, settings, tmp_path, classifier
 ):
     with small_disk(tmp_path / "disk", "256k") as disk:
         settings.MEDIA_ROOT = disk / "media"
@@ -77,7 +72,7 @@ def test_it_takes_nothing_in_on_a_full_disk_and_everything_once_there_is_room(
 
 
 def test_it_fails_a_photo_whose_preview_finds_no_room_after_three_attempts_and_says_why(
-    anne, no_hints, settings, tmp_path, classifier
+    anne, settings, tmp_path, classifier
 ):
     with small_disk(tmp_path / "disk", "256k") as disk:
         settings.MEDIA_ROOT = disk / "media"
@@ -95,7 +90,7 @@ def test_it_fails_a_photo_whose_preview_finds_no_room_after_three_attempts_and_s
         assert Photo.objects.get().status == Photo.Status.DONE
 
 
-def test_it_goes_on_with_an_import_once_the_disk_has_room_again(anne, no_hints, settings, tmp_path, classifier):
+def test_it_goes_on_with_an_import_once_the_disk_has_room_again(anne, settings, tmp_path, classifier):
     with small_disk(tmp_path / "disk", "512k") as disk:
         settings.MEDIA_ROOT = disk / "media"
         packed = zipped({f"{seed}.jpg": jpeg(seed) for seed in range(5)})
@@ -118,7 +113,7 @@ def test_it_takes_photos_in_while_the_disk_of_the_queue_is_full(
     with small_disk(tmp_path / "disk", "64k") as disk:
         broker = Connection("flair-folder://localhost", transport_options={"folder": str(disk / "queue")})
         send = classify_photos.apply_async
-        monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: send(connection=broker, retry=False))
+        monkeypatch.setattr("breeds.hints._send", lambda task_name: send(connection=broker, retry=False))
         with django_capture_on_commit_callbacks(execute=True):
             staff.post(reverse("upload"), {"images": [upload(jpeg(1))]})
         assert len(list((disk / "queue").glob("*.msg"))) == 1
@@ -152,7 +147,7 @@ MODEL_FAULTS = {
 
 @pytest.mark.parametrize("fault", MODEL_FAULTS)
 def test_it_keeps_photos_waiting_for_a_damaged_classifier_and_answers_them_once_it_is_back(
-    anne, breeds, no_hints, settings, tmp_path, fault
+    anne, breeds, settings, tmp_path, fault
 ):
     folder = tmp_path / "checkpoint"
     shutil.copytree(settings.BUNDLED_CLASSIFIER, folder, ignore=shutil.ignore_patterns("model.keras"))
@@ -174,7 +169,7 @@ def test_it_keeps_photos_waiting_for_a_damaged_classifier_and_answers_them_once_
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_it_waits_for_no_dead_worker_whose_clock_was_an_hour_off(anne, no_hints, classifier, hours):
+def test_it_waits_for_no_dead_worker_whose_clock_was_an_hour_off(anne, classifier, hours):
     """The worker dies with the lease in its hand; then somebody sets the clock right."""
     upload_photo(upload(), user=anne)
     held = Prediction.objects.claim(4, now=timezone.now() + timedelta(hours=hours))
@@ -186,7 +181,7 @@ def test_it_waits_for_no_dead_worker_whose_clock_was_an_hour_off(anne, no_hints,
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_it_goes_on_with_an_import_whose_lease_was_taken_at_another_time_of_day(anne, no_hints, hours):
+def test_it_goes_on_with_an_import_whose_lease_was_taken_at_another_time_of_day(anne, hours):
     packed = zipped({"1.jpg": jpeg(1)})
     batch = Import.objects.receive(anne, "a.zip", len(packed))
     batch.take_part(0, ContentFile(packed))
@@ -195,7 +190,7 @@ def test_it_goes_on_with_an_import_whose_lease_was_taken_at_another_time_of_day(
     assert ImportItem.objects.get().outcome == "accepted"
 
 
-def test_it_settles_each_file_once_though_two_work_on_one_import(anne, no_hints, classifier):
+def test_it_settles_each_file_once_though_two_work_on_one_import(anne, classifier):
     """The first was away for longer than its lease, and goes on as if nothing had been."""
     packed = zipped({f"{seed}.jpg": jpeg(seed) for seed in range(4)})
     batch = Import.objects.receive(anne, "a.zip", len(packed))
@@ -209,7 +204,7 @@ def test_it_settles_each_file_once_though_two_work_on_one_import(anne, no_hints,
     assert all_is_well()
 
 
-def test_it_leaves_a_lease_alone_that_was_just_taken(anne, no_hints):
+def test_it_leaves_a_lease_alone_that_was_just_taken(anne):
     upload_photo(upload(), user=anne)
     Prediction.objects.claim(4)
     assert sweep() == 0
@@ -288,7 +283,7 @@ def test_it_says_503_on_every_page_and_call_while_the_database_is_down(unreachab
     assert json.loads(problem_fr.split(maxsplit=3)[3])["detail"].startswith("Flair n’atteint pas")
 
 
-def test_it_leaves_nothing_of_a_photo_whose_row_found_no_room(anne, no_hints, monkeypatch, stored_files):
+def test_it_leaves_nothing_of_a_photo_whose_row_found_no_room(anne, monkeypatch, stored_files):
     def full(*_arguments, **_options):
         raise OperationalError("database or disk is full")
 
@@ -304,8 +299,8 @@ def test_it_leaves_nothing_of_a_photo_whose_row_found_no_room(anne, no_hints, mo
 def test_it_works_off_all_hints_and_leaves_none_behind(anne, monkeypatch, classifier, settings):
     """Twenty photos, a hint for each and fifty sweeps; a worker takes hints until there is none."""
     waiting, taken = [], 0
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: waiting.append("hint"))
-    monkeypatch.setattr("breeds.tasks._waiting_beside", lambda task: len(waiting))
+    monkeypatch.setattr("breeds.hints._send", waiting.append)
+    monkeypatch.setattr("breeds.hints._waiting_beside", lambda task_name: len(waiting))
     for seed in range(20):
         upload_photo(upload(jpeg(seed)), user=anne)
         hint()
@@ -320,9 +315,8 @@ def test_it_works_off_all_hints_and_leaves_none_behind(anne, monkeypatch, classi
     assert taken <= settings.MOST_HINTS + 20 / settings.CLAIM_BATCH
 
 
-def test_it_passes_no_hint_on_for_photos_that_it_could_not_claim(anne, no_hints, monkeypatch, classifier):
+def test_it_passes_no_hint_on_for_photos_that_it_could_not_claim(anne, hints, monkeypatch, classifier):
     upload_photo(upload(), user=anne)
-    sent = []
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: sent.append("hint"))
+    hints.clear()
     monkeypatch.setattr(Prediction.objects, "claim", lambda limit: [])  # others hold them at this moment
-    assert (classify_photos(), sent) == (0, [])
+    assert (classify_photos(), hints) == (0, [])

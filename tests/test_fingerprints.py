@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from PIL import ImageEnhance
 
 from breeds.tasks import classify_photos
-from ml.duplicates import difference_hash
-from ml.preprocessing import decode_image
-from shelter.animals import Animal
-from shelter.fingerprints import NEAR_BITS, Fingerprint, is_telling, quarters
-from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import drawn_dog, encoded, jpeg, picture, upload
+from ml.images.duplicates import difference_hash
+from ml.images.preprocessing import decode_image
+from shelter.intake.uploads import upload_photo
+from shelter.models import Animal, Fingerprint, Photo
+from shelter.models.fingerprints import NEAR_BITS, is_telling, quarters
+from tests.support.web import drawn_dog, encoded, jpeg, picture, upload
 
 HASH = 0x0F1E2D3C4B5A6978
 

@@ -12,12 +12,11 @@ from django.utils import timezone
 
 from breeds.models import Prediction
 from breeds.tasks import classify_photos
-from shelter.consistency import Consistency, Kind
-from shelter.imports import Import
-from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.s3_server import s3_server, storage_options
-from tests.support import jpeg, upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import Import, Photo
+from shelter.operations.consistency import Consistency, Kind
+from tests.support.s3_server import s3_server, storage_options
+from tests.support.web import jpeg, upload
 
 pytestmark = pytest.mark.django_db
 
@@ -30,11 +29,6 @@ def storage(request, settings):
     with s3_server() as (address, _objects):
         settings.STORAGES = settings.STORAGES | {"default": storage_options(address)}
         yield "bucket"
-
-
-@pytest.fixture(autouse=True)
-def hints(monkeypatch):
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
 
 
 @pytest.fixture

@@ -12,20 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from breeds import classifier as classifiers
 from breeds.models import Prediction
 from breeds.tasks import classify_photos
-from shelter import health
-from shelter.imports import Import
+from shelter.intake.uploads import upload_photo
+from shelter.models import Import, WorkerSeen
+from shelter.operations import health
 from shelter.tasks import sweep_imports
-from shelter.uploads import upload_photo
-from shelter.workers import WorkerSeen
-from tests.serving import ROOT
-from tests.support import jpeg, upload
+from tests.support.serving import ROOT
+from tests.support.web import jpeg, upload
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def hints(monkeypatch):
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
 
 
 @pytest.fixture

@@ -20,25 +20,17 @@ from PIL import Image
 
 from breeds.classifier import UnreadableImage, inspect_image, remove_location, shrink_image
 from breeds.tasks import classify_photos
-from ml.preprocessing import prepare_image
-from shelter.animals import Animal
-from shelter.archives import Archive, BadArchive, BadEntry
-from shelter.imports import Import
-from shelter.models import Photo
+from ml.images.preprocessing import prepare_image
+from shelter.intake.archives import Archive, BadArchive, BadEntry
+from shelter.intake.uploads import Outcome, upload_photo
+from shelter.models import Animal, Import, Photo
 from shelter.tasks import run_imports
-from shelter.uploads import Outcome, upload_photo
-from tests.hostile import IMAGES, TRUNCATIONS, jpeg, noise
-from tests.support import encoded, picture, upload
+from tests.support.hostile import IMAGES, TRUNCATIONS, jpeg, noise
+from tests.support.web import encoded, picture, upload
 from tests.test_archives import patched, zipped
 
 # What one file may cost, on two slow cores that do other things too.
 SECONDS = 10
-
-
-@pytest.fixture(autouse=True)
-def hints(monkeypatch):
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
-    monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: None)
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
@@ -109,15 +101,15 @@ def test_it_has_a_hundred_of_them_and_more():
 
 def test_it_decodes_bombs_in_little_memory(tmp_path):
     """Texts and profiles that would unpack to 100 MB each, one after the other, in a process of its own."""
-    from tests.ml_support import run_fresh
+    from tests.support.ml import run_fresh
 
     code = (
         "import django, resource\n"
         "django.setup()\n"
-        "from tests.hostile import IMAGES\n"
+        "from tests.support.hostile import IMAGES\n"
         "from ml import UnreadableImage\n"
-        "from ml.imagefile import inspect_image\n"
-        "from ml.preprocessing import prepare_image\n"
+        "from ml.images.imagefile import inspect_image\n"
+        "from ml.images.preprocessing import prepare_image\n"
         "files = [make() for name, (make, _) in IMAGES.items() if 'burst' in name or 'bomb' in name]\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for content in files:\n"

@@ -11,23 +11,15 @@ from django.utils import timezone
 
 from breeds.models import Prediction
 from breeds.tasks import classify_photos
-from shelter import imports as imports_module
-from shelter.imports import Import, ImportItem
-from shelter.models import Photo
-from shelter.tasks import run_imports, sweep_imports, work_slice
-from shelter.uploads import receipt_of, upload_photo
-from tests.support import jpeg, upload
+from shelter.intake.importing import files_of_disk, work, work_slice
+from shelter.intake.uploads import receipt_of, upload_photo
+from shelter.models import Import, ImportItem, Photo
+from shelter.models import imports as imports_module
+from shelter.tasks import run_imports, sweep_imports
+from tests.support.web import jpeg, upload
 from tests.test_archives import patched, zipped
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def hints(monkeypatch):
-    sent = []
-    monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: sent.append("imports"))
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: sent.append("photos"))
-    return sent
 
 
 def received(user, packed: bytes, name="refuge.zip", part_bytes=None) -> Import:
@@ -153,11 +145,11 @@ def test_it_hurries_a_photo_of_an_import_that_somebody_sends_too(anne):
 def test_it_hints_once_the_first_photo_is_there_then_now_and_then_and_after_the_slice(
     anne, hints, django_capture_on_commit_callbacks, monkeypatch, seconds, sent
 ):
-    monkeypatch.setattr("shelter.tasks.HINT_SECONDS", seconds)
+    monkeypatch.setattr("shelter.intake.importing.HINT_SECONDS", seconds)
     received(anne, zipped({f"{seed}.jpg": jpeg(seed) for seed in range(9)}))
     with django_capture_on_commit_callbacks(execute=True):
         run_imports()
-    assert hints == ["photos"] * (sent + 1)
+    assert hints == ["breeds.tasks.classify_photos"] * (sent + 1)
 
 
 def slice_of(batch: Import, files: int) -> Import:
@@ -172,7 +164,7 @@ def slice_of(batch: Import, files: int) -> Import:
 
     held = Import.objects.claim(batch.pk)
     with pytest.raises(KeyboardInterrupt):
-        held.work(take, until=timezone.now() + timedelta(minutes=1))
+        work(held, take, until=timezone.now() + timedelta(minutes=1))
     return held
 
 
@@ -199,7 +191,6 @@ def test_it_writes_photo_and_receipt_together_or_not_at_all(anne, monkeypatch, s
     assert work_slice(Import.objects.claim())
     assert (Photo.objects.count(), stored_files()) == (0, pieces)
     monkeypatch.undo()
-    monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: None)
     batch.refresh_from_db()
     assert (batch.status, batch.error_code) == (Import.Status.WAITING, "passing")
     expire(batch)
@@ -255,7 +246,11 @@ def test_it_stops_after_a_slice_and_passes_the_hint_on(anne, settings, hints):
     batch = received(anne, zipped({"1.jpg": jpeg(1)}))
     run_imports()
     batch.refresh_from_db()
-    assert (batch.status, batch.is_listed, hints) == (Import.Status.WAITING, True, ["photos", "imports"])
+    assert (batch.status, batch.is_listed, hints) == (
+        Import.Status.WAITING,
+        True,
+        ["breeds.tasks.classify_photos", "shelter.tasks.run_imports"],
+    )
 
 
 def test_it_sweeps_what_waits_and_what_never_arrived_whole(anne, hints, stored_files, monkeypatch):
@@ -265,7 +260,7 @@ def test_it_sweeps_what_waits_and_what_never_arrived_whole(anne, hints, stored_f
     assert (sweep_imports(), hints) == (0, [])
     Import.objects.update(changed_at=timezone.now() - timedelta(days=8))
     received(anne, zipped({}), "b.zip")
-    assert (sweep_imports(), hints) == (1, ["imports"])
+    assert (sweep_imports(), hints) == (1, ["shelter.tasks.run_imports"])
     abandoned.refresh_from_db()
     assert abandoned.error_code == "abandoned"
     assert not any(str(abandoned.key) in name for name in stored_files())
@@ -330,7 +325,7 @@ def test_it_makes_a_file_that_cannot_be_opened_a_line_and_never_a_stop(disk):
         file.write(jpeg(7))
     batch = Import.objects.from_disk(Import.Kind.DISK, [disk], None)
     held = Import.objects.claim(batch.pk)
-    held.list_contents(None)
+    held.list_files(files_of_disk(held))
     (disk / "Rex/2.jpg").unlink()
     work_slice(held)
     found = {path.rpartition("/")[2]: outcome for path, outcome in outcomes(batch).items()}
@@ -341,7 +336,7 @@ def test_it_makes_a_file_that_cannot_be_opened_a_line_and_never_a_stop(disk):
 def test_it_waits_while_the_disk_is_unplugged_and_loses_nothing(disk, tmp_path):
     batch = Import.objects.from_disk(Import.Kind.DISK, [disk], None)
     held = Import.objects.claim(batch.pk)
-    held.list_contents(None)
+    held.list_files(files_of_disk(held))
     disk.rename(tmp_path / "unplugged")
     assert work_slice(held)
     batch.refresh_from_db()

@@ -10,21 +10,13 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from breeds.tasks import classify_photos
-from shelter import imports as imports_module
-from shelter.animals import Animal
-from shelter.imports import Import, ImportItem
-from shelter.models import ApiToken, Photo
+from shelter.models import Animal, ApiToken, Import, ImportItem, Photo
+from shelter.models import imports as imports_module
 from shelter.tasks import run_imports
-from tests.support import jpeg, upload
+from tests.support.web import jpeg, upload
 from tests.test_archives import zipped
 
 KEY = str(uuid.UUID(int=7))
-
-
-@pytest.fixture(autouse=True)
-def quiet_broker(monkeypatch):
-    monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: None)
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
 
 
 def send(client, *files, key=KEY):

@@ -7,9 +7,9 @@ from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 from PIL import ExifTags, Image
 
+from shelter.intake.uploads import Outcome, upload_photo
 from shelter.models import Photo
-from shelter.uploads import Outcome, upload_photo
-from tests.support import jpeg, upload
+from tests.support.web import jpeg, upload
 from tests.test_uploading import located_jpeg
 
 
@@ -72,7 +72,7 @@ def test_it_looks_at_no_photo_that_came_in_without_its_position(anne):
 
 
 def test_it_goes_on_where_it_was_killed(old, monkeypatch):
-    monkeypatch.setattr("shelter.locations._mark", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("shelter.operations.locations._mark", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):  # the file is clean, the row does not know it yet
         clean_up()
     monkeypatch.undo()
@@ -103,7 +103,7 @@ def test_it_keeps_two_copies_of_one_picture_with_two_positions(old, anne):
 
 
 def test_it_leaves_no_file_of_a_photo_that_is_deleted_meanwhile(old, monkeypatch, stored_files):
-    from shelter import locations
+    from shelter.operations import locations
 
     replace = locations._replace
 

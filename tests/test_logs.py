@@ -12,7 +12,7 @@ from django.urls import reverse
 from breeds.tasks import classify_photos
 from shelter.logs import JsonFormatter, LineFormatter, without_secrets
 from shelter.models import ApiToken
-from tests.support import upload
+from tests.support.web import upload
 
 
 @pytest.fixture(params=["json", "line"])
@@ -62,14 +62,13 @@ def test_it_is_quiet_about_probes_that_succeed(client, lines, db):
 
 
 def test_it_names_the_photo_from_its_upload_to_its_answer(staff, anne, classifier, lines, monkeypatch):
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
     staff.post(reverse("upload"), {"images": [upload()]}, headers={"X-Request-ID": "up-1"})
     photo = anne.photos.get()
     classifier.errors[photo.image.open().read()] = OSError("disk")
     for _ in range(3):
         classify_photos()
     of_photo = [line for line in lines() if line.get("photo") == photo.pk]
-    assert [line["logger"] for line in of_photo] == ["shelter.uploads", *["breeds.tasks"] * 4]
+    assert [line["logger"] for line in of_photo] == ["shelter.intake.uploads", *["breeds.tasks"] * 4]
     assert of_photo[0]["request"] == "up-1"
     assert "OSError" in of_photo[1]["exception"]
     assert of_photo[-1]["status"] == "failed"
@@ -85,7 +84,7 @@ def test_it_writes_no_secret_of_anybody_into_the_log(client, anne, log, settings
     client.get("/accounts/reset/MQ/cabc12-0123456789abcdef/")
     client.get("/nowhere/?token=" + key)
     client.raise_request_exception = False
-    monkeypatch.setattr("shelter.views.ClassifierVersion.objects.active", _raise_secrets(key, session))
+    monkeypatch.setattr("shelter.pages.breeds.ClassifierVersion.objects.active", _raise_secrets(key, session))
     assert client.get(reverse("breed_list")).status_code == 500
     written = log.getvalue()
     assert "Traceback" in written

@@ -7,10 +7,9 @@ import pytest
 from django.urls import reverse
 
 from breeds.tasks import classify_photos
-from shelter.animals import Animal
-from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import jpeg, upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import Animal, Photo
+from tests.support.web import jpeg, upload
 
 RED, REDDISH, GREEN = [10.0, 0, 0], [7.0, 1.0, 0], [0, 3.0, 0]
 

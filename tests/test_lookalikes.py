@@ -13,9 +13,9 @@ from breeds import classifier as classifiers
 from breeds import lookalikes
 from breeds.models import Prediction, pack_floats
 from breeds.tasks import classify_photos
+from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import jpeg, upload
+from tests.support.web import jpeg, upload
 
 pytestmark = pytest.mark.django_db
 

@@ -1,19 +1,18 @@
-"""A connection that breaks at COMMIT. In a file of its own, the last to be run (`tests/division.py`): a test with
-transactions of its own empties the database behind it, and with it what migrations wrote there."""
+"""A connection that breaks at COMMIT. In a file of its own, the last to be run (`tests/support/division.py`): a test
+with transactions of its own empties the database behind it, and with it what migrations wrote there."""
 
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connections
 
+from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import upload
+from tests.support.web import upload
 
 
 @pytest.mark.django_db(transaction=True)
 def test_it_keeps_the_file_of_a_row_whose_commit_nobody_heard_of(anne, monkeypatch, stored_files):
     """The database commits, and the connection breaks before it says so."""
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
     wrapper = type(connections["default"])
     commit = wrapper._commit
 

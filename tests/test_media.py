@@ -21,12 +21,12 @@ from django.urls import reverse
 from PIL import Image
 
 from breeds.tasks import classify_photos
-from shelter.media import IN_FOLDER, IN_STORE
+from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.s3_server import s3_server_that_notes, storage_options
-from tests.serving import ROOT, free_port, wait_until
-from tests.support import jpeg, upload
+from shelter.pages.media import IN_FOLDER, IN_STORE
+from tests.support.s3_server import s3_server_that_notes, storage_options
+from tests.support.serving import ROOT, free_port, wait_until
+from tests.support.web import jpeg, upload
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = pytest.mark.skipif(not NGINX, reason="Expected nginx, which .ci/run installs. Received: none.")
@@ -96,7 +96,6 @@ def store(request, settings):
 @pytest.fixture
 def photo(store, anne, classifier, monkeypatch):
     """Answered, so that it has a preview."""
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
     sent = upload_photo(upload(jpeg(3), name="rex <b>.jpg"), user=anne).photo
     classify_photos()
     return Photo.objects.get(pk=sent.pk)

@@ -14,12 +14,12 @@ from django.utils import timezone
 from breeds import classifier as classifiers
 from breeds.models import Activation, Breed, ClassifierVersion, Prediction, Review, ShadowAnswer
 from breeds.tasks import classify_photos, try_versions
-from ml.decision import Label
-from ml.inference import Classifier
+from ml.serving.decision import Label
+from ml.serving.inference import Classifier
+from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.ml_support import colour_network, encode, plain_picture, run_fresh, seal, write_checkpoint
-from tests.support import upload
+from tests.support.ml import colour_network, encode, plain_picture, run_fresh, seal, write_checkpoint
+from tests.support.web import upload
 
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
 SURE = {"energy": 0.0, "breed": 0.5, "group": 0.6}

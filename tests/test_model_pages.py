@@ -13,10 +13,10 @@ from django.utils import timezone
 from breeds import tasks
 from breeds.models import Activation, Breed, ClassifierVersion, Prediction, Review, ShadowAnswer
 from breeds.tasks import answer_again, classify_photos
-from shelter import model_pages
+from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.support import jpeg, upload
+from shelter.pages import versions as model_pages
+from tests.support.web import jpeg, upload
 
 ENGLISH = {"Accept-Language": "en"}
 

@@ -17,10 +17,10 @@ import pytest
 import redis
 from django.conf import settings
 
-from tests.services import fill, kill
-from tests.serving import ROOT, paused, wait_until
-from tests.stack import check_refusal, whole_stack
-from tests.support import encoded, jpeg, picture
+from tests.support.services import fill, kill
+from tests.support.serving import ROOT, paused, wait_until
+from tests.support.stack import check_refusal, whole_stack
+from tests.support.web import encoded, jpeg, picture
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +30,8 @@ DIES = "import os, signal\ndef die(*_, **__): os.kill(os.getpid(), signal.SIGKIL
 SENDS = """
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
-from shelter.uploads import upload_photo
-from tests.support import encoded, jpeg, picture
+from shelter.intake.uploads import upload_photo
+from tests.support.web import encoded, jpeg, picture
 upload_photo(SimpleUploadedFile("rex.jpg", jpeg({seed})), user=User.objects.get())
 """
 CLAIMS = """
@@ -173,7 +173,7 @@ def test_it_loses_nothing_where_the_web_server_dies_between_file_and_row(stack):
 
 
 def test_it_answers_a_photo_whose_web_server_died_between_commit_and_hint(stack):
-    code = DIES + "import shelter.models\nshelter.models.hint = die\n" + SENDS.format(seed=381)
+    code = DIES + "import shelter.models.photos\nshelter.models.photos.hint = die\n" + SENDS.format(seed=381)
     assert stack.flair.python(code, check=False).returncode == -signal.SIGKILL
     stack.all_is_answered([photo_of(stack, 381)["id"]])
 
@@ -193,7 +193,7 @@ def test_it_answers_each_photo_once_though_every_hint_comes_ten_times_to_two_wor
     repeat = "from breeds.tasks import classify_photos as t\nfor _ in range(10): t.delay()"
     with ExitStack() as second:
         with paused(stack.flair):
-            second.enter_context(second_worker(stack.flair, "tests.hour_ahead"))
+            second.enter_context(second_worker(stack.flair, "tests.support.hour_ahead"))
             ids = [stack.send(400)]
             wait_until(lambda: photo_of(stack, 400)["status"] == "done", 180, "an answer of the second worker")
         for seeds in (range(401, 408), range(408, 416)):
@@ -217,13 +217,13 @@ def second_worker(flair, settings_module: str):
 def test_it_loses_one_photo_alone_to_a_decoder_that_crashes(stack):
     """The process that decodes it dies of a signal, three times; photos of the same batch are answered.
 
-    `tests/crashing.py` says which photos are fatal.
+    `tests/support/crashing.py` says which photos are fatal.
     """
     fatal = encoded(picture(1, (123, 77)), "JPEG")
     with paused(stack.flair):
         ids = [stack.send(seed) for seed in range(440, 443)]
         ids.append(stack.flair.api("POST", "/photos/", stack.token, fatal)["id"])
-        with second_worker(stack.flair, "tests.crashing"):
+        with second_worker(stack.flair, "tests.support.crashing"):
             stack.all_is_answered(ids)
     photos = [stack.flair.api("GET", f"/photos/{pk}/", stack.token) for pk in ids]
     assert [photo["status"] for photo in photos] == ["done"] * 3 + ["failed"]

@@ -17,15 +17,11 @@ from django.utils import timezone
 
 from breeds.models import Review
 from breeds.tasks import classify_photos
-from shelter.animals import Animal
-from shelter.imports import Import
-from shelter.models import ApiToken, Photo, SavedSearch
-from shelter.removals import Removal
-from shelter.uploads import upload_into
-from shelter.webhooks import Webhook
+from shelter.intake.uploads import upload_into
+from shelter.models import Animal, ApiToken, Import, Photo, Removal, SavedSearch, Webhook
 from tests.conftest import of_staff
-from tests.serving import ROOT
-from tests.support import jpeg, upload
+from tests.support.serving import ROOT
+from tests.support.web import jpeg, upload
 
 # -- who ---------------------------------------------------------------------------------------------------------------
 # Anne is staff and owns everything here; Bruno is staff, Rita also a reviewer, Chloé the administrator. The others are
@@ -193,9 +189,7 @@ ADMIN_PAGES = {
 @pytest.fixture
 def world(anne, bruno, chloe, classifier, client, monkeypatch):
     """Everything of which there is an address, Anne's as far as it is anybody's; and a browser for everyone."""
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
-    monkeypatch.setattr("shelter.tasks.run_imports.delay", lambda: None)
-    monkeypatch.setattr("shelter.account_pages.send", lambda *message: (204, ""))
+    monkeypatch.setattr("shelter.pages.account.send", lambda *message: (204, ""))
     classifier.row().activate()
     rita = of_staff("rita")
     rita.groups.add(Group.objects.get(name="reviewer"))

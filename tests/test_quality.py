@@ -9,9 +9,8 @@ from django.test.utils import CaptureQueriesContext
 
 from breeds.models import Breed, ClassifierVersion, Prediction, Review
 from breeds.quality import Figure, Quality, Row, unknown_labels
-from ml.evaluation import wilson_interval
-from shelter.animals import Animal
-from shelter.models import Photo
+from ml.evaluation.metrics import wilson_interval
+from shelter.models import Animal, Photo
 
 ENGLISH = {"Accept-Language": "en"}
 PAGE = "/review/quality/"

@@ -9,12 +9,9 @@ from django.utils import timezone
 
 from breeds.models import Breed, Prediction, Review
 from breeds.tasks import classify_photos
-from shelter.animals import Animal
-from shelter.imports import Import
-from shelter.models import Photo
-from shelter.removals import Removal
-from shelter.uploads import Outcome, upload_photo
-from tests.support import jpeg, upload
+from shelter.intake.uploads import Outcome, upload_photo
+from shelter.models import Animal, Import, Photo, Removal
+from tests.support.web import jpeg, upload
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +19,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def photos(anne, classifier, monkeypatch, django_capture_on_commit_callbacks):
     """Three answered photos, 100 days old."""
-    monkeypatch.setattr("breeds.tasks.classify_photos.delay", lambda: None)
     for seed in range(10, 13):
         upload_photo(upload(jpeg(seed)), user=anne)
     classify_photos()
@@ -109,7 +105,7 @@ def test_it_removes_the_receipts_of_old_imports_and_keeps_their_photos(photos, r
 
 def test_it_removes_nothing_that_changed_since_it_was_found(photos, retention, monkeypatch):
     """Somebody files the photo under a dog between the look and the lock."""
-    from shelter import retention as rules
+    from shelter.operations import retention as rules
 
     remove, rex = rules._remove_photo, Animal.objects.create(name="Rex")
 

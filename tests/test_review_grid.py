@@ -11,10 +11,10 @@ from django.urls import reverse
 
 from breeds.models import Breed, Prediction, Review, ReviewTurn
 from breeds.tasks import classify_photos
+from shelter.intake.uploads import upload_photo
 from shelter.models import BLIND_ONE_IN, Photo
-from shelter.review_grid import CARDS
-from shelter.uploads import upload_photo
-from tests.support import jpeg, upload
+from shelter.pages.review_grid import CARDS
+from tests.support.web import jpeg, upload
 
 ENGLISH = {"Accept-Language": "en"}
 GRID, QUEUE, UNDO = "/review/grid/", "/review/", "/review/undo/"

@@ -9,10 +9,9 @@ from django.utils import timezone
 
 from breeds.models import Breed, Prediction, Review, ReviewTurn
 from breeds.tasks import classify_photos
-from shelter.animals import Animal
-from shelter.models import BLIND_ONE_IN, Photo
-from shelter.uploads import upload_photo
-from tests.support import FakeClassifier, jpeg, upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import BLIND_ONE_IN, Animal, Photo
+from tests.support.web import FakeClassifier, jpeg, upload
 
 QUEUE = "/review/"
 

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from breeds.models import AppendOnly, Breed, ClassifierVersion, Prediction, Review, ReviewRefused
 from breeds.tasks import classify_photos, sweep
-from shelter.animals import Animal
-from shelter.forms import FilingForm
-from shelter.models import Photo
-from shelter.uploads import upload_photo
-from tests.ml_support import run_fresh
-from tests.support import FakeClassifier, jpeg, upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import Animal, Photo
+from shelter.pages.forms import FilingForm
+from tests.support.ml import run_fresh
+from tests.support.web import FakeClassifier, jpeg, upload
 
 ENGLISH = {"Accept-Language": "en"}
 

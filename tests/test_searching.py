@@ -8,10 +8,9 @@ from django.utils import timezone
 
 from breeds import words
 from breeds.models import Breed
-from shelter.animals import Animal
-from shelter.models import Photo, SavedSearch
-from shelter.uploads import upload_photo
-from tests.support import jpeg, upload
+from shelter.intake.uploads import upload_photo
+from shelter.models import Animal, Photo, SavedSearch
+from tests.support.web import jpeg, upload
 
 DAY = timedelta(days=1)
 
@@ -129,7 +128,7 @@ def test_it_sorts(staff, index, sort, order):
 
 @pytest.mark.parametrize("sort", ["newest", "oldest", "surest", "unsurest"])
 def test_it_walks_all_pages_forth_and_back_without_a_gap(staff, index, anne, monkeypatch, sort):
-    monkeypatch.setattr("shelter.search_pages.PHOTOS_A_PAGE", 3)
+    monkeypatch.setattr("shelter.pages.search.PHOTOS_A_PAGE", 3)
     for seed in range(10, 15):
         upload_photo(upload(jpeg(seed)), user=anne)
     Photo.objects.filter(pk__gt=index["waiting"].pk).update(probability=0.5)

@@ -15,15 +15,15 @@ from breeds import classifier as classifiers
 from breeds.models import Breed, Review
 from breeds.tasks import classify_photos
 from ml import BadDataset, MLError
-from ml.datasets import FRACTIONS, Dataset, Item, breeds_of, load_dataset, scan_dataset
-from ml.models import BACKBONES, Backbone
-from ml.reviewed import MIN_DOGS, MIN_PHOTOS, ReviewedPhoto, load_joined, split_reviewed, write_reviewed
-from shelter.animals import Animal
-from shelter.models import Photo
-from shelter.uploads import Outcome, upload_photo
-from tests.ml_support import drawn_dog, encode, write_dataset
-from tests.support import upload
-from tests.test_training import tiny_backbone
+from ml.data.datasets import FRACTIONS, Dataset, Item, breeds_of
+from ml.data.loading import load_dataset, load_joined, scan_dataset
+from ml.data.reviewed import MIN_DOGS, MIN_PHOTOS, ReviewedPhoto, split_reviewed, write_reviewed
+from ml.training.networks import BACKBONES, Backbone
+from shelter.intake.uploads import Outcome, upload_photo
+from shelter.models import Animal, Photo
+from tests.ml.test_training import tiny_backbone
+from tests.support.ml import drawn_dog, encode, write_dataset
+from tests.support.web import upload
 
 BREEDS = ("bolognese", "pug", "whippet")
 

@@ -15,11 +15,10 @@ from django.utils import timezone
 
 from breeds.models import Review
 from breeds.tasks import classify_photos
-from shelter import posting, webhooks
-from shelter.models import ApiToken, Photo
+from shelter import posting
+from shelter.models import ApiToken, Delivery, Photo, Webhook, webhooks
 from shelter.tasks import send_webhooks, sweep_imports, sweep_webhooks
-from shelter.webhooks import Delivery, Webhook
-from tests.support import upload
+from tests.support.web import upload
 
 EVENTS = ["prediction.done", "prediction.failed", "review.changed"]
 

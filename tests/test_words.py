@@ -6,7 +6,7 @@ import pytest
 from django.utils.translation import override
 
 from breeds import words
-from ml.decision import NEVER, Because, Reason
+from ml.serving.decision import NEVER, Because, Reason
 
 NBSP = "\u00a0"
 

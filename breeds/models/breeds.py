@@ -25,7 +25,7 @@ class BreedGroup(models.TextChoices):
 
 
 class Decision(models.TextChoices):
-    """What is said of a photo: by the classifier one of `ml.decision.Level`, by people also `cross`."""
+    """What is said of a photo: by the classifier one of `ml.serving.decision.Level`, by people also `cross`."""
 
     BREED = "breed", _("breed")
     GROUP = "group", _("group only")

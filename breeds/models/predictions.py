@@ -123,9 +123,9 @@ class Prediction(models.Model):
     """The answer of one classifier version to one photo, or the wish for one.
 
     `decision`, `label`, `group`, `probability`, `candidates` ([{label, probability}], best first) and `reasons` are
-    those of `ml.decision.Decision`. What they were made from stays too, so that the photos of an animal can be fused
-    and look-alikes found without looking at a photo again: `energy`, and as `pack_floats` the calibrated `probs` of the
-    version's labels and the `embedding`.
+    those of `ml.serving.decision.Decision`. What they were made from stays too, so that the photos of an animal can be
+    fused and look-alikes found without looking at a photo again: `energy`, and as `pack_floats` the calibrated `probs`
+    of the version's labels and the `embedding`.
     """
 
     class Status(models.TextChoices):

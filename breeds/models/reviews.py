@@ -157,6 +157,11 @@ class Review(models.Model):
         CANNOT_TELL = "cannot_tell", _("cannot tell")
         WITHDRAW = "withdraw", _("withdrawn")
 
+        @classmethod
+        def sayable(cls) -> list[tuple[str, str]]:
+            """Choices that name what the photo shows; a withdrawal names a review instead."""
+            return [(value, label) for value, label in cls.choices if value != cls.WITHDRAW]
+
     class Reason(models.TextChoices):
         PAPERS = "papers", _("papers, microchip or vet")
         LOOKS = "looks", _("its looks")

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.db.models.functions.comparison
-import shelter.animals
+import shelter.models.animals
 from django.conf import settings
 from django.db import migrations, models
 
@@ -56,7 +56,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='animal',
             name='name_folded',
-            field=shelter.animals.FoldedField(default='', max_length=200, source='name', verbose_name='name without accents'),
+            field=shelter.models.animals.FoldedField(default='', max_length=200, source='name', verbose_name='name without accents'),
         ),
         migrations.AddField(
             model_name='animal',

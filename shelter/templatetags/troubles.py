@@ -4,8 +4,7 @@ from django import template
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from shelter.imports import Import
-from shelter.models import Photo
+from shelter.models import Import, Photo
 
 register = template.Library()
 

@@ -17,7 +17,7 @@ class Command(MaintenanceCommand):
         from rich.console import Console
         from rich.table import Table
 
-        from ml.comparison import HEADERS, read_run, report_comparison, table
+        from ml.evaluation.comparison import HEADERS, read_run, report_comparison, table
 
         found = [read_run(folder) for folder in runs]
         shown = Table(*HEADERS)

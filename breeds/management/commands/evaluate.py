@@ -20,11 +20,12 @@ class Command(MaintenanceCommand):
     def work(self, *, checkpoint, dataset, split, seed, out, without_dog, **options):
         import os
 
-        from ml.checkpoint import checkpoint_in
-        from ml.datasets import breeds_of, load_dataset, scan_dataset, unpack_dataset
-        from ml.examination import examine, report_examination
-        from ml.inference import Classifier
-        from ml.unseen import energies_without_dog
+        from ml.data.datasets import breeds_of, unpack_dataset
+        from ml.data.loading import load_dataset, scan_dataset
+        from ml.evaluation.examination import examine, report_examination
+        from ml.serving.checkpoint import checkpoint_in
+        from ml.serving.inference import Classifier
+        from ml.training.unseen import energies_without_dog
 
         classifier = Classifier.load(checkpoint_in(checkpoint), num_threads=os.cpu_count() or 1)
         unpacked = unpack_dataset(dataset, settings.DATA_DIR / "datasets")

@@ -19,8 +19,8 @@ class Command(MaintenanceCommand):
         )
 
     def work(self, *, dataset, out, **options):
-        from ml.datasets import unpack_dataset
-        from ml.exploration import explore, in_words, write_report
+        from ml.data.datasets import unpack_dataset
+        from ml.data.exploration import explore, in_words, write_report
 
         name = dataset.resolve().name.split(".")[0]
         found = explore(unpack_dataset(dataset, settings.DATA_DIR / "datasets"), track=self.track)

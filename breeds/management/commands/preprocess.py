@@ -28,8 +28,8 @@ class Command(MaintenanceCommand):
 
     def work(self, *, dataset, out, size, steps, seed, breeds, download, **options):
         from ml import MLError
-        from ml.datasets import unpack_dataset
-        from ml.preparation import STANFORD_DOGS_URL, Recipe, fetch_archive, prepare_dataset
+        from ml.data.datasets import unpack_dataset
+        from ml.data.preparation import STANFORD_DOGS_URL, Recipe, fetch_archive, prepare_dataset
 
         if dataset is None and not (options["from_reviews"] or options["reviews"]):
             raise MLError("Expected a dataset, --from-reviews, or both. Received: neither.")

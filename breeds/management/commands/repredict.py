@@ -6,9 +6,9 @@ from django.core.management.base import CommandError
 
 from breeds import classifier as classifiers
 from breeds import shadow
+from breeds.hints import hint
 from breeds.management.maintenance import MaintenanceCommand
 from breeds.models import ClassifierVersion, Prediction
-from breeds.tasks import hint
 
 
 class Command(MaintenanceCommand):

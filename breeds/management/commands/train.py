@@ -75,7 +75,7 @@ class Command(MaintenanceCommand):
         self._summarise(options) if options["summary"] else self._train(options)
 
     def _summarise(self, options):
-        from ml.recipes import build_network
+        from ml.training.recipes import build_network
 
         num_classes = int(options["breeds"]) if options["breeds"].isdecimal() else len(options["breeds"].split(","))
         network = build_network(config_of(options, ()), num_classes if options["breeds"] else 120)
@@ -83,9 +83,9 @@ class Command(MaintenanceCommand):
         self.say(f"{network.count_params():,} parameters")
 
     def _train(self, options):
-        from ml.checkpoint import checkpoint_in
-        from ml.datasets import unpack_dataset
-        from ml.training import TrainingRun
+        from ml.data.datasets import unpack_dataset
+        from ml.serving.checkpoint import checkpoint_in
+        from ml.training.runs import TrainingRun
 
         base, out, without_dog = options["dataset"], options["out"], options["without_dog"]
         if not out or not (base or options["from_reviews"] or options["reviews"]):
@@ -112,8 +112,8 @@ class Command(MaintenanceCommand):
 
 
 def config_of(options: dict, breeds: tuple[str, ...]):
-    from ml.preprocessing import check_steps
-    from ml.recipes import CLASSIC_STEPS, TrainingConfig
+    from ml.images.preprocessing import check_steps
+    from ml.training.recipes import CLASSIC_STEPS, TrainingConfig
 
     recipe, chosen = options["recipe"], dict(DEFAULTS[options["recipe"]])
     own = recipe.startswith("cnn")
@@ -165,7 +165,7 @@ def serve_size_of(options: dict) -> int:
 
 
 def teacher_version(options: dict) -> str:
-    from ml.checkpoint import checkpoint_in, load_checkpoint
+    from ml.serving.checkpoint import checkpoint_in, load_checkpoint
 
     if not options["teacher"]:
         return ""

@@ -30,8 +30,9 @@ class Command(MaintenanceCommand):
         parser.add_argument("--weights", default="imagenet", help="head: imagenet (from the web), none, or a file")
 
     def work(self, **options):
-        from ml.datasets import choose_breeds, load_dataset, unpack_dataset
-        from ml.tuning import TuningConfig, TuningRun
+        from ml.data.datasets import choose_breeds, unpack_dataset
+        from ml.data.loading import load_dataset
+        from ml.training.tuning import TuningConfig, TuningRun
 
         if min(options["trials"], options["epochs"], options["batch_size"]) < 1:
             raise CommandError("Expected --trials, --epochs and --batch-size of at least 1.")
@@ -60,7 +61,7 @@ class Command(MaintenanceCommand):
 
 
 def steps_of(wish: str) -> tuple[str, ...]:
-    from ml.preprocessing import STEPS, check_steps
+    from ml.images.preprocessing import STEPS, check_steps
 
     named = {"classic": tuple(STEPS), "none": ()}.get(wish)
     return check_steps(wish.split(",")) if named is None else named

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
 
-from shelter.backup import BadBackup, back_up
+from shelter.operations.backup import BadBackup, back_up
 
 
 class Command(BaseCommand):

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 from django.core.management.base import BaseCommand, CommandError
 
-from shelter.consistency import SET_ASIDE, Consistency, Kind
+from shelter.operations.consistency import SET_ASIDE, Consistency, Kind
 
 
 class Command(BaseCommand):

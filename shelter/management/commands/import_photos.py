@@ -4,9 +4,9 @@ from pathlib import Path
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
-from shelter.imports import Import
-from shelter.refusals import REASONS, refusal
-from shelter.tasks import work_slice
+from shelter.intake.importing import work_slice
+from shelter.intake.refusals import REASONS, refusal
+from shelter.models import Import
 
 
 class Command(BaseCommand):

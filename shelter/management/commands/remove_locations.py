@@ -2,7 +2,7 @@ from collections import Counter
 
 from django.core.management.base import BaseCommand, CommandError
 
-from shelter.locations import Found, check_originals, unchecked
+from shelter.operations.locations import Found, check_originals, unchecked
 
 
 class Command(BaseCommand):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
 
-from shelter.backup import BadBackup, check_backup, read_manifest, restore
+from shelter.operations.backup import BadBackup, check_backup, read_manifest, restore
 
 
 class Command(BaseCommand):

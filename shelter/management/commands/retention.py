@@ -1,6 +1,6 @@
 from django.core.management.base import BaseCommand, CommandError
 
-from shelter.retention import plans
+from shelter.operations.retention import plans
 
 
 class Command(BaseCommand):

@@ -11,7 +11,7 @@ class Command(BaseCommand):
         parser.add_argument("--force", action="store_true", help="even where there are real photos")
 
     def handle(self, *, photos, force, **options):
-        from shelter.demo import seed
+        from shelter.operations.demo import seed
 
         if photos < 1:
             raise CommandError(f"Expected a number of photos above 0. Received: {photos}.")

@@ -1,0 +1,461 @@
+"""The API of photos."""
+
+import json
+import threading
+import time
+
+import django_filters
+from django.conf import settings
+from django.db.models import Q
+from django.http import StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from django.utils.translation import get_language
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_serializer
+from rest_framework import mixins, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.response import Response
+
+from breeds import lookalikes
+from breeds.answers import MODEL_EXAMPLE, ModelSerializer, PredictionSerializer, represent
+from breeds.models import Breed, Prediction, Review, ReviewRefused
+from shelter.api.idempotency import IDEMPOTENCY_KEY, once
+from shelter.api.listing import READING, WAIT, CursorPages, Reads
+from shelter.api.photo_json import (
+    PHOTO_EXAMPLE,
+    SHA256_EXAMPLE,
+    PhotoSerializer,
+    just_stored,
+    standing_review,
+    with_answers,
+)
+from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, problem
+from shelter.api.reviews import NewReviewSerializer, ReviewSerializer
+from shelter.intake.uploads import Outcome, Receipt, upload_photo
+from shelter.models import Animal, Photo
+from shelter.search.exports import MOST_IN_A_ZIP, csv_of, zip_of
+
+MOST_WAIT_SECONDS = 30
+EXPORTS_AT_ONCE = 500
+
+
+class PhotoUploadSerializer(serializers.Serializer):
+    """`image` for one photo, `images` for several in one go."""
+
+    image = serializers.FileField(
+        allow_empty_file=True, help_text="one photo: JPEG, PNG, WebP or HEIC, whatever its name"
+    )
+    animal = serializers.PrimaryKeyRelatedField(
+        queryset=Animal.objects.all(), required=False, allow_null=True, help_text="the record to file it under"
+    )
+
+
+class PhotoBatchSerializer(serializers.Serializer):
+    images = serializers.ListField(
+        child=serializers.FileField(allow_empty_file=True), min_length=1, max_length=settings.API_BATCH_FILES
+    )
+    animal = serializers.PrimaryKeyRelatedField(queryset=Animal.objects.all(), required=False, allow_null=True)
+
+
+class FileResultSerializer(serializers.Serializer):
+    """What became of one file: `status` is what it would have had alone. A refused one has a `problem`, no `photo`."""
+
+    file = serializers.CharField()
+    status = serializers.ChoiceField([200, 201, 400])
+    outcome = serializers.ChoiceField(["accepted", "known", "refused"])
+    photo = PhotoSerializer(allow_null=True)
+    problem = ProblemSerializer(allow_null=True)
+
+
+@extend_schema_serializer(
+    component_name="BatchAnswer",
+    examples=[
+        OpenApiExample(
+            "One new photo, one that is cut short",
+            status_codes=["207"],
+            value={
+                "results": [
+                    {
+                        "file": "rex.jpg", "status": 201, "outcome": "accepted", "photo": PHOTO_EXAMPLE, "problem": None
+                    },
+                    {
+                        "file": "coupee.jpg", "status": 400, "outcome": "refused", "photo": None,
+                        "problem": problem(400, "truncated", "« coupee.jpg » est incomplet…", file="coupee.jpg"),
+                    },
+                ]
+            },
+        )
+    ],
+)  # fmt: skip
+class BatchAnswerSerializer(serializers.Serializer):
+    """A result per file, in the order in which they came."""
+
+    results = FileResultSerializer(many=True)
+
+
+@extend_schema_serializer(examples=[OpenApiExample("File it under a dog", {"animal": 12}, request_only=True)])
+class PhotoFilingSerializer(serializers.Serializer):
+    animal = serializers.PrimaryKeyRelatedField(
+        queryset=Animal.objects.all(), allow_null=True, help_text="the record to file it under; null: under none"
+    )
+
+
+class PhotoFilter(django_filters.FilterSet):
+    breed = django_filters.CharFilter(method="of_breed", label="label of the breed that the index names")
+    second_breed = django_filters.CharFilter(method="of_breed", label="label of the other breed of a cross")
+    updated_since = django_filters.IsoDateTimeFilter("updated_at", lookup_expr="gte")
+    uploaded_since = django_filters.IsoDateTimeFilter("uploaded_at", lookup_expr="gte")
+    uploaded_before = django_filters.IsoDateTimeFilter("uploaded_at", lookup_expr="lt")
+    uploaded_by = django_filters.CharFilter("uploaded_by__username", max_length=150, label="name of the account")
+    probability_min = django_filters.NumberFilter("probability", lookup_expr="gte", min_value=0, max_value=1)
+    probability_max = django_filters.NumberFilter("probability", lookup_expr="lt", min_value=0, max_value=2)
+    filed = django_filters.BooleanFilter("animal", lookup_expr="isnull", exclude=True, label="under some record?")
+    q = django_filters.CharFilter(
+        method="of_words", max_length=100, label="words in the breed (any name of it), the group or the dog's name"
+    )
+
+    class Meta:
+        model = Photo
+        fields = ["status", "decision", "breed", "group", "source", "animal", "sha256"]
+
+    def of_breed(self, photos, name, value):
+        return photos.filter(**{name: Breed.objects.filter(slug=value[:50]).first() or 0})
+
+    def of_words(self, photos, name, value):
+        return photos.search(value)
+
+
+@extend_schema_serializer(examples=[OpenApiExample("Two files", {"sha256": [SHA256_EXAMPLE, "0" * 64]})])
+class PhotoCheckSerializer(serializers.Serializer):
+    sha256 = serializers.ListField(
+        child=serializers.RegexField(r"^[0-9a-f]{64}$"), min_length=1, max_length=1000, help_text="of files as they lie"
+    )
+
+
+class KnownPhotoSerializer(serializers.Serializer):
+    sha256 = serializers.CharField()
+    id = serializers.IntegerField()
+
+
+@extend_schema_serializer(examples=[OpenApiExample("One is here", {"known": [{"sha256": SHA256_EXAMPLE, "id": 41}]})])
+class PhotoCheckAnswerSerializer(serializers.Serializer):
+    known = KnownPhotoSerializer(many=True)
+
+
+class SimilarQuerySerializer(serializers.Serializer):
+    limit = serializers.IntegerField(min_value=1, max_value=50, default=12)
+
+
+class SimilarPhotoSerializer(serializers.Serializer):
+    """`similarity`: cosine of the classifier's features, 1 for the same."""
+
+    similarity = serializers.FloatField()
+    photo = PhotoSerializer()
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "One photo that looks alike",
+            {"model": MODEL_EXAMPLE, "searched": 5213, "results": [{"similarity": 0.93, "photo": PHOTO_EXAMPLE}]},
+        )
+    ]
+)
+class SimilarPhotosSerializer(serializers.Serializer):
+    """The nearest first, by the features of `model`, of the `searched` photos that it has answered."""
+
+    model = ModelSerializer()
+    searched = serializers.IntegerField()
+    results = SimilarPhotoSerializer(many=True)
+
+
+class ExportQuerySerializer(serializers.Serializer):
+    kind = serializers.ChoiceField(
+        ["csv", "zip", "jsonl"],
+        help_text="a table for spreadsheets; that table with a preview of each photo; one photo object per line",
+    )
+
+
+class WaitQuerySerializer(serializers.Serializer):
+    wait = serializers.IntegerField(min_value=0, max_value=MOST_WAIT_SECONDS, default=0)
+
+
+class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    queryset = Photo.objects.all()
+    scope = None
+    serializer_class = PhotoSerializer
+    filterset_class = PhotoFilter
+    pagination_class = CursorPages
+    orderings = {"id": "id", "updated_at": "updated_at", "probability": "sureness"}
+    default_ordering = "-id"
+    parser_classes = [MultiPartParser]
+    lookup_value_converter = "int"  # anything else is a 404, not an error
+
+    def get_queryset(self):
+        return with_answers(Photo.objects.all(), answers=self.wants("prediction"), reviews=self.wants("review"))
+
+    @extend_schema(parameters=READING)
+    def list(self, request):
+        """Photos, the newest first.
+
+        To follow what changes, ask with `ordering=updated_at`, and as `updated_since` a minute before the `updated_at`
+        of the last one: a change may become visible a little later than its time says.
+        """
+        return super().list(request)
+
+    @extend_schema(parameters=[*READING, WAIT])
+    def retrieve(self, request, pk):
+        """One photo with the classifier's newest answer and what people said."""
+        seconds = wished_wait(request)
+        if seconds and Photo.objects.filter(pk=pk).exists():
+            wait_for_answers([pk], seconds)
+        return super().retrieve(request, pk)
+
+    @extend_schema(
+        request={"multipart/form-data": PhotoUploadSerializer},
+        parameters=[WAIT],
+        responses={
+            200: OpenApiResponse(PhotoSerializer, "these bytes are here already"),
+            201: OpenApiResponse(PhotoSerializer, "stored and queued"),
+            207: OpenApiResponse(BatchAnswerSerializer, "several files: a result for each"),
+        },
+    )
+    def create(self, request):
+        """Store a photo and queue it: 201 and `pending`. The same bytes again: 200 and the photo known by them.
+
+        Safe to repeat at any time, also by several at once. Several files at once: send each as `images`; the answer
+        is 207 with a result per file, and one bad file never costs another.
+        """
+        seconds = wished_wait(request)
+        if "images" in request.data or len(request.FILES.getlist("image")) > 1:
+            return self._create_all(request, seconds)
+        form = PhotoUploadSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        receipt = upload_photo(
+            form.validated_data["image"], user=request.user, animal=form.validated_data.get("animal")
+        )
+        if receipt.outcome == Outcome.REFUSED:
+            raise Refused(receipt.message, receipt.code, field="image", file=receipt.name)
+        if receipt.prediction and not seconds:
+            return Response(represent(PhotoSerializer, just_stored(receipt.photo, receipt.prediction)), status=201)
+        wait_for_answers([receipt.photo.pk], seconds)
+        photo = get_object_or_404(self.get_queryset(), pk=receipt.photo.pk)  # somebody may delete it meanwhile
+        return Response(represent(PhotoSerializer, photo), status=201 if receipt.outcome == Outcome.ACCEPTED else 200)
+
+    def _create_all(self, request, seconds: int) -> Response:
+        name = "images" if "images" in request.data else "image"
+        data = {"images": request.data.getlist(name)}
+        if request.data.get("animal"):
+            data["animal"] = request.data["animal"]
+        form = PhotoBatchSerializer(data=data)
+        form.is_valid(raise_exception=True)
+        animal = form.validated_data.get("animal")
+        receipts = [upload_photo(file, user=request.user, animal=animal) for file in form.validated_data["images"]]
+        here = [receipt.photo.pk for receipt in receipts if receipt.photo]
+        wait_for_answers(here, seconds)
+        photos = self.get_queryset().in_bulk(here)
+        results = [_file_result(receipt, photos) for receipt in receipts]
+        return Response({"results": results}, status=207)
+
+    @extend_schema(request=PhotoFilingSerializer, responses={200: PhotoSerializer})
+    def partial_update(self, request, pk):
+        """File the photo under a record, or under none."""
+        photo = self.get_object()
+        form = PhotoFilingSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        Photo.objects.filter(pk=photo.pk).file_under(form.validated_data["animal"])
+        return Response(represent(PhotoSerializer, self.get_object()))
+
+    def get_parsers(self):
+        is_filing = self.request is not None and self.request.method == "PATCH"
+        return [BoundedJSONParser(), FormParser()] if is_filing else super().get_parsers()
+
+    @extend_schema(parameters=READING, responses={200: PredictionSerializer(many=True)}, filters=False)
+    @action(detail=True, filterset_class=None, orderings={"id": "id"}, serializer_class=PredictionSerializer)
+    def predictions(self, request, pk):
+        """What every version has said of this photo, the newest first."""
+        photo = self._photo(pk)
+        answers = Prediction.objects.without_vectors().filter(photo=photo).select_related("version")
+        page = self.paginate_queryset(answers)
+        for prediction in page:
+            prediction.reviewed = standing_review(photo)
+        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+
+    def _photo(self, pk: int) -> Photo:
+        photo = with_answers(Photo.objects.filter(pk=pk), answers=False).first()
+        if photo is None:
+            raise NotFound
+        return photo
+
+    @extend_schema(parameters=[SimilarQuerySerializer, READING[1]], responses={200: SimilarPhotosSerializer})
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def similar(self, request, pk):
+        """The photos that look most like this one: candidates for the same dog. 409 while it has no answer."""
+        query = SimilarQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        photo = self.get_object()
+        found = lookalikes.photos_like(photo.pk, query.validated_data["limit"])
+        if found is None:
+            detail = "Expected a photo that the classifier has answered. Received: one that it has not."
+            raise Refused(detail, "not_answered", 409)
+        photos = with_answers(Photo.objects.all()).in_bulk([lookalike.photo for lookalike in found.lookalikes])
+        results = [
+            {"similarity": similarity, "photo": photos[pk]} for pk, similarity in found.lookalikes if pk in photos
+        ]
+        answer = {"model": found.version, "searched": found.searched, "results": results}
+        return Response(SimilarPhotosSerializer(answer).data)
+
+    @extend_schema(
+        request=NewReviewSerializer,
+        parameters=[IDEMPOTENCY_KEY],
+        responses={
+            200: OpenApiResponse(ReviewSerializer, "the same person had just said the same"),
+            201: OpenApiResponse(ReviewSerializer, "appended"),
+        },
+        filters=False,
+    )
+    @action(
+        ["post"],
+        detail=True,
+        scope="review",
+        parser_classes=[BoundedJSONParser, FormParser, MultiPartParser],
+        filterset_class=None,
+        pagination_class=None,
+    )
+    @once
+    def reviews(self, request, pk):
+        """Append what a person says of the photo. The same again of the same person: 200 and the review known."""
+        if not request.user.has_perm("breeds.add_review"):
+            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
+        photo = self.get_object()
+        form = NewReviewSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        try:
+            recorded = Review.objects.record(photo, by=request.user, **form.validated_data)
+        except ReviewRefused as error:
+            if error.code == "photo_deleted":
+                raise NotFound from error
+            raise Refused(str(error), error.code) from error
+        return Response(ReviewSerializer(recorded.review).data, status=201 if recorded.is_new else 200)
+
+    @extend_schema(
+        request=None, responses={204: OpenApiResponse(description="withdrawn, now or before")}, filters=False
+    )
+    @action(
+        ["delete"], detail=True, url_path="reviews/<int:review>", scope="review", filterset_class=None,
+        pagination_class=None,
+    )  # fmt: skip
+    def review(self, request, pk, review):
+        """Take back what was said: the review before counts again, or the classifier. The history keeps both.
+
+        One's own; what others said, with the permission to do so. Safe to repeat.
+        """
+        if not request.user.has_perm("breeds.add_review"):
+            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
+        found = get_object_or_404(Review.objects.select_related("photo", "by"), pk=review, photo=pk)
+        if found.verdict == Review.Verdict.WITHDRAW:  # nothing that somebody said of the photo
+            raise NotFound
+        try:
+            Review.objects.withdraw(found, by=request.user)
+        except ReviewRefused as error:
+            if error.code == "photo_deleted":
+                raise NotFound from error
+            if error.code == "not_yours":
+                raise Refused(str(error), error.code, 403) from error
+        return Response(status=204)
+
+    @extend_schema(request=PhotoCheckSerializer, responses={200: PhotoCheckAnswerSerializer})
+    @action(
+        detail=False, methods=["post"], parser_classes=[BoundedJSONParser], pagination_class=None, filter_backends=[]
+    )
+    def check(self, request):
+        """Which of these files need not be sent, because their bytes are here already?"""
+        form = PhotoCheckSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        asked = dict.fromkeys(form.validated_data["sha256"])
+        for pk, *digests in Photo.objects.with_content(*asked).values_list("pk", "sha256", "stored_sha256"):
+            asked |= {digest: pk for digest in digests if digest in asked}
+        return Response({"known": [{"sha256": digest, "id": pk} for digest, pk in asked.items() if pk]})
+
+    @extend_schema(
+        parameters=[ExportQuerySerializer, READING[0]],
+        filters=True,
+        responses={
+            (200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, examples=[OpenApiExample("csv", "Number,Dog,…")]),
+            (200, "application/zip"): OpenApiTypes.BINARY,
+            (200, "application/x-ndjson"): OpenApiResponse(
+                OpenApiTypes.STR, examples=[OpenApiExample("jsonl", json.dumps({"id": 41, "status": "done"}) + "\n")]
+            ),
+        },
+    )
+    @action(detail=False, pagination_class=None)
+    def export(self, request):
+        """All photos that the filters find, written while they are sent.
+
+        The language of tables is the one that the request accepts. `fields` counts for `jsonl` alone.
+        """
+        query = ExportQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        kind, photos = query.validated_data["kind"], self.filter_queryset(Photo.objects.order_by("-pk"))
+        if kind == "zip" and photos.order_by()[: MOST_IN_A_ZIP + 1].count() > MOST_IN_A_ZIP:
+            detail = f"Expected at most {MOST_IN_A_ZIP} photos in a zip. Received: more; narrow the filters."
+            raise Refused(detail, "too_many_photos", field="kind")
+        name = f"flair-{timezone.localtime():%Y-%m-%d-%H%M}.{kind}"
+        return StreamingHttpResponse(
+            self._written(kind, photos),
+            content_type={"csv": "text/csv; charset=utf-8", "zip": "application/zip"}.get(kind, "application/x-ndjson"),
+            headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
+        )
+
+    def _written(self, kind: str, photos):
+        if kind == "jsonl":
+            found = with_answers(photos, answers=self.wants("prediction"), reviews=self.wants("review"))
+            return _lines(found, self.get_serializer(many=True).child)
+        base_url = self.request.build_absolute_uri("/").rstrip("/")
+        return {"csv": csv_of, "zip": zip_of}[kind](photos, get_language() or "fr", base_url)
+
+
+def _lines(photos, serializer):
+    for photo in photos.iterator(EXPORTS_AT_ONCE):
+        yield json.dumps(serializer.to_representation(photo), ensure_ascii=False).encode() + b"\n"
+
+
+def _file_result(receipt: Receipt, photos: dict[int, Photo]) -> dict:
+    result = {"file": receipt.name, "outcome": str(receipt.outcome), "photo": None, "problem": None}
+    if receipt.outcome == Outcome.REFUSED:
+        refused = problem(400, receipt.code, receipt.message, field="images", file=receipt.name)
+        return result | {"status": 400, "problem": refused}
+    photo = photos.get(receipt.photo.pk)  # none, where somebody has deleted it meanwhile
+    shown = represent(PhotoSerializer, photo) if photo else None
+    return result | {"status": 201 if receipt.outcome == Outcome.ACCEPTED else 200, "photo": shown}
+
+
+def wished_wait(request) -> int:
+    query = WaitQuerySerializer(data=request.query_params)
+    query.is_valid(raise_exception=True)
+    return query.validated_data["wait"]
+
+
+_waiting = threading.BoundedSemaphore(settings.WAIT_PLACES)
+
+
+def wait_for_answers(photo_ids: list[int], seconds: int) -> None:
+    """Come back when the queue has settled these photos, or the time is up.
+
+    At once where as many others are waiting as this process has threads for: the answer then comes without waiting.
+    """
+    if not seconds or not _waiting.acquire(blocking=False):
+        return
+    try:
+        until, pause = time.monotonic() + seconds, 0.05
+        pending = Photo.objects.filter(pk__in=photo_ids, status=Photo.Status.PENDING).filter(
+            Q(predictions__status="pending") | Q(predictions__status="running")
+        )
+        while pending.exists() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(pause, left))
+            pause = min(0.5, pause * 1.5)
+    finally:
+        _waiting.release()

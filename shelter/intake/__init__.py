@@ -1,0 +1,1 @@
+"""From bytes to rows: uploads, archives and disks."""

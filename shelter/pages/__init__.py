@@ -1,0 +1,1 @@
+"""The HTML pages: a module per page or kind of page."""

@@ -1,0 +1,67 @@
+"""What pages say of a photo: the newest answer of the classifier and what a person said of it, in words and bars."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from breeds import words
+from breeds.models import Breed, Prediction
+from shelter.intake.refusals import refusal
+
+SHOWN_CANDIDATES = 3
+
+
+@dataclass(frozen=True)
+class AnswerCandidate:
+    name: str
+    probability: float
+
+    @property
+    def percent(self) -> str:
+        return words.percent(self.probability)
+
+
+@dataclass(frozen=True)
+class Answer:
+    words: str
+    candidates: list[AnswerCandidate] = field(default_factory=list)
+    model: str = ""
+    version: str = ""
+    finished_at: datetime | None = None
+    error: str = ""
+    why: list[str] = field(default_factory=list)
+
+
+def answers_of(photos: Iterable) -> dict[int, Answer]:
+    """Key of a photo -> its answer. Two queries, however many photos; one more for each that a person has decided."""
+    photos = list(photos)
+    newest: dict[int, Prediction] = {}
+    predictions = Prediction.objects.without_vectors().filter(photo__in=photos).select_related("version")
+    for prediction in predictions.order_by("-pk"):
+        newest.setdefault(prediction.photo_id, prediction)
+    slugs = {candidate["label"] for prediction in newest.values() for candidate in _best(prediction)}
+    breeds = Breed.objects.in_bulk(slugs, field_name="slug") if slugs else {}
+    return {photo.pk: _answer_of(photo, newest.get(photo.pk), breeds) for photo in photos}
+
+
+def _best(prediction: Prediction) -> list[dict]:
+    return prediction.candidates[:SHOWN_CANDIDATES]
+
+
+def _answer_of(photo, prediction: Prediction | None, breeds: dict[str, Breed]) -> Answer:
+    said = words.verdict(photo.standing_review) if photo.by_person and photo.standing_review else photo.words
+    if prediction is None:
+        return Answer(said)
+    version = prediction.version
+    return Answer(
+        words=said,
+        candidates=[
+            AnswerCandidate(str(breeds.get(found["label"], found["label"])), found["probability"])
+            for found in _best(prediction)
+        ],
+        model=version.name if version else "",
+        version=version.version if version else "",
+        finished_at=prediction.finished_at,
+        error=refusal(prediction.error_code, photo.original_name) if photo.status == photo.Status.FAILED else "",
+        why=words.why(prediction.reasons),
+    )

@@ -1,0 +1,214 @@
+"""The pages through which photos come in: uploads, archives, and what became of each file."""
+
+import csv
+import uuid
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from shelter.intake.filing import file_under_names
+from shelter.intake.refusals import REASONS, refusal
+from shelter.intake.uploads import Outcome, Receipt, know_into, receipt_of, upload_into
+from shelter.models import Import, ImportItem, Photo, imports
+from shelter.models.imports import hint_imports
+from shelter.pages.forms import ArchiveForm, DogNamesForm, KnownFileForm, UploadForm
+from shelter.search.exports import harmless
+
+RECEIPTS_A_PAGE = 100
+DOGS_A_PAGE = 50
+IMPORTS_A_PAGE = 25
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def upload(request):
+    """One file or many; with htmx the receipts alone, without JavaScript the whole page."""
+    context = UploadForm.limits() | {"key": uuid.uuid4()}
+    if request.method == "POST":
+        form = UploadForm(request.POST, request.FILES)
+        is_valid = form.is_valid()
+        batch = Import.objects.upload_of(request.user, form.cleaned_data.get("batch"))
+        if is_valid:
+            context["receipts"] = [upload_into(batch, file) for file in form.cleaned_data["images"]]
+        else:
+            context["receipts"] = [Receipt(Outcome.REFUSED, "", refusal("no_file", ""), code="no_file")]
+        context["batch"] = batch
+        if request.htmx:
+            return _with_address(render(request, "shelter/_receipts.html", context), batch)
+    context["recent"] = request.user.photos.select_related("breed", "second_breed", "animal")[:12]
+    return render(request, "shelter/upload.html", context)
+
+
+@login_required
+@require_POST
+def upload_check(request):
+    """The receipt of a file whose bytes are here already; 204 for one that must be sent."""
+    form = KnownFileForm(request.POST)
+    if not form.is_valid():
+        return JsonResponse({"code": "invalid", "errors": form.errors}, status=400)
+    sha256, name = form.cleaned_data["sha256"], form.cleaned_data["name"]
+    photo = Photo.objects.with_content(sha256).select_related("animal").first()
+    if photo is None:
+        return HttpResponse(status=204)
+    batch = Import.objects.upload_of(request.user, form.cleaned_data["batch"])
+    receipt = know_into(batch, photo, name)
+    return _with_address(render(request, "shelter/_receipts.html", {"receipts": [receipt]}), batch)
+
+
+def _with_address(response, batch: Import):
+    response["X-Import"] = batch.get_absolute_url()
+    return response
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def import_list(request):
+    """What came in at once; and where archives are sent, whole or, by the script, announced first."""
+    form = ArchiveForm(request.POST, request.FILES) if request.method == "POST" else ArchiveForm()
+    if request.method == "POST" and form.is_valid():
+        batch = Import.objects.receive(
+            request.user, form.cleaned_data["name"], form.cleaned_data["size"], form.cleaned_data["stamp"]
+        )
+        if file := form.cleaned_data["archive"]:
+            batch.take_whole(file)
+            hint_imports()
+            return redirect(batch)
+        return JsonResponse(_state(batch))
+    if request.method == "POST" and request.htmx:
+        return JsonResponse({"detail": " ".join(form.non_field_errors())}, status=400)
+    page = Paginator(Import.objects.select_related("user"), IMPORTS_A_PAGE).get_page(request.GET.get("page"))
+    Import.objects.count_files(page.object_list)
+    context = UploadForm.limits() | {"page_obj": page, "form": form, "key": uuid.uuid4()}
+    return render(request, "shelter/import_list.html", context, status=400 if form.errors else 200)
+
+
+def _state(batch: Import) -> dict:
+    return {
+        "url": batch.get_absolute_url(),
+        "parts_url": reverse("import_part", args=[batch.pk, 0]).removesuffix("0/"),
+        "received": batch.received,
+        "part_bytes": imports.PART_BYTES,
+        "part_count": batch.part_count,
+    }
+
+
+@login_required
+@require_POST
+def import_part(request, pk, number):
+    """One piece of an archive of one's own. 409 with the state where another piece is awaited."""
+    batch = get_object_or_404(Import, pk=pk, user=request.user, kind=Import.Kind.ARCHIVE)
+    file = request.FILES.get("part")
+    taken = file is not None and batch.take_part(number, file)
+    if taken and batch.status == Import.Status.WAITING:
+        hint_imports()
+    return JsonResponse(_state(batch), status=200 if taken else 409)
+
+
+@login_required
+@require_GET
+def import_page(request, pk):
+    batch = get_object_or_404(Import.objects.select_related("user"), pk=pk)
+    chosen = request.GET.get("outcome", "")
+    items = _chosen(batch, chosen, request.GET.get("code", ""))
+    page = Paginator(items.with_photos(), RECEIPTS_A_PAGE).get_page(request.GET.get("page"))
+    dogs = batch.dogs()
+    context = _progress(batch) | {
+        "page_obj": page,
+        "receipts": [receipt_of(item) for item in page],
+        "chosen": chosen,
+        "dogs": dogs[:DOGS_A_PAGE],
+        "dog_count": len(dogs),
+        "unfiled": batch.items.filter(photo__isnull=False, photo__animal=None).exists(),
+    }
+    return render(request, "shelter/import.html", context)
+
+
+def _chosen(batch: Import, outcome: str, code: str):
+    items = batch.items.similar() if outcome == "similar" else batch.items.all()
+    if outcome in ImportItem.Outcome.values:
+        items = items.filter(outcome=outcome)
+    return items.filter(code=code) if code else items
+
+
+def _progress(batch: Import) -> dict:
+    return {
+        "batch": batch,
+        "outcomes": [(value, label, batch.counts[value]) for value, label in ImportItem.Outcome.choices],
+        "refusals": [(code, REASONS.get(code, code), count) for code, count in batch.refusals],
+        "error": refusal(batch.error_code, batch.name) if batch.status == Import.Status.FAILED else "",
+        "is_moving": not batch.is_over or batch.unanswered > 0,
+    }
+
+
+@login_required
+@require_GET
+def import_progress(request, pk):
+    """The figures alone, asked for every other second; when the last has come in, the whole page once more."""
+    context = _progress(get_object_or_404(Import, pk=pk))
+    response = render(request, "shelter/_import.html", context)
+    if not context["is_moving"]:
+        response["HX-Refresh"] = "true"
+    return response
+
+
+@login_required
+@require_POST
+def import_dogs(request, pk):
+    """File the photos of folders under dogs; photos that are under one already stay there."""
+    batch = get_object_or_404(Import, pk=pk)
+    form = DogNamesForm(request.POST)
+    if form.is_valid():
+        for sentence in file_under_names(batch, form.names(batch), request.user):
+            messages.error(request, sentence)
+    return redirect(batch)
+
+
+class _Echo:
+    """A file that gives back what is written: a row of CSV at a time."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+@login_required
+@require_GET
+def import_receipts(request, pk):
+    """Every receipt as CSV, as spreadsheets of the reader's language open it."""
+    batch = get_object_or_404(Import, pk=pk)
+    if not batch.total:
+        raise Http404
+    writer = csv.writer(_Echo(), delimiter=";" if get_language() == "fr" else ",")
+    items = _chosen(batch, request.GET.get("outcome", ""), request.GET.get("code", "")).with_photos()
+
+    def rows():
+        heads = [_("File"), _("Outcome"), _("Reason"), _("Photo"), _("Animal"), _("Looks like"), _("Answer"), _("Date")]
+        yield "\ufeff" + writer.writerow(heads)
+        for item in items.iterator(chunk_size=500):
+            yield writer.writerow([harmless(str(cell)) for cell in _cells(request, item)])
+
+    response = StreamingHttpResponse(rows(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="flair-{batch.pk}-{timezone.localdate():%Y-%m-%d}.csv"'
+    return response
+
+
+def _cells(request, item: ImportItem) -> list[str]:
+    photo, receipt = item.photo, receipt_of(item)
+    twin = photo.twin if photo else None
+    return [
+        item.path,
+        item.get_outcome_display(),
+        receipt.message,
+        request.build_absolute_uri(photo.get_absolute_url()) if photo else "",
+        photo.animal or "" if photo else "",
+        request.build_absolute_uri(twin.get_absolute_url()) if twin else "",
+        photo.words if photo else "",
+        timezone.localtime(item.settled_at).isoformat(" ", "seconds") if item.settled_at else "",
+    ]

@@ -1,0 +1,134 @@
+"""The page of one photo, its files, and what people say on it."""
+
+import re
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.http import Http404
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from breeds import words
+from breeds.caution import is_called_for, may_see_cautions
+from breeds.models import Review, ReviewRefused
+from breeds.quality import track_record
+from shelter.models import Photo
+from shelter.pages.answers import answers_of
+from shelter.pages.media import file_response
+from shelter.pages.review_form import ReviewForm, breed_names
+
+PHOTO_WITH_NAMES = Photo.objects.with_twin().select_related("breed", "second_breed", "animal", "uploaded_by")
+MOST_AWAITED = 200  # photos of one page; the script asks for the others in its next question
+
+
+@login_required
+@require_GET
+def photo(request, pk):
+    found = get_object_or_404(PHOTO_WITH_NAMES, pk=pk)
+    return render(request, "shelter/photo.html", photo_context(request, found))
+
+
+def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict:
+    answered, standing = found.newest_answer, found.standing_review
+    shown = {"prediction": answered, "standing": standing.pk if standing else None}
+    return {
+        "photo": found,
+        "answer": answers_of([found])[found.pk],
+        "record": track_record(found.decision) if found.source == Photo.Source.MODEL else None,
+        "history": found.reviews.select_related("by", "breed", "second_breed", "withdrawal__by").exclude(
+            verdict=Review.Verdict.WITHDRAW
+        ),
+        "confirmable": words.confirmable(answered) if answered else "",
+        "may_review": request.user.has_perm("breeds.add_review"),
+        "may_withdraw_any": request.user.has_perm("breeds.withdraw_any_review"),
+        "review_form": form or ReviewForm(found, initial=shown),
+        "breed_names": breed_names(),
+        "cautions": may_see_cautions(request.user),
+        "caution": may_see_cautions(request.user) and is_called_for([found]),
+    }
+
+
+@login_required
+@require_GET
+def photo_answers(request):
+    """What a page shows of those of its photos that are answered by now: one question, however many it awaits."""
+    numbers = request.GET.get("photos", "").split(",")[:MOST_AWAITED]
+    awaited = [int(number) for number in numbers if re.fullmatch(r"[0-9]{1,18}", number)]
+    found = Photo.objects.with_twin().select_related("breed", "second_breed").in_bulk(awaited)
+    answered = [photo for photo in found.values() if photo.status != Photo.Status.PENDING]
+    answers = answers_of(answered)
+    context = {
+        "photos": [(photo, answers[photo.pk]) for photo in answered],
+        "deleted": [number for number in awaited if number not in found],
+    }
+    response = render(request, "shelter/_answers.html", context)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@login_required
+@require_POST
+@permission_required("breeds.add_review", raise_exception=True)
+def photo_review(request, pk):
+    """Append what this person says; what cannot be kept comes back in the form."""
+    found = PHOTO_WITH_NAMES.filter(pk=pk).first()
+    if found is None:
+        return _photo_is_gone(request)
+    form = ReviewForm(found, request.POST)
+    if not form.is_valid():
+        return render(request, "shelter/photo.html", photo_context(request, found, form), status=422)
+    try:
+        recorded = form.record(request.user)
+    except ReviewRefused as refused:
+        if refused.code == "photo_deleted":
+            return _photo_is_gone(request)
+        form.add_error(None, str(refused))
+        return render(request, "shelter/photo.html", photo_context(request, found, form), status=422)
+    messages.success(request, _("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
+    for note in form.notes_on(recorded):
+        messages.warning(request, note)
+    return redirect(found)
+
+
+@login_required
+@require_POST
+@permission_required("breeds.add_review", raise_exception=True)
+def review_withdraw(request, pk):
+    review = Review.objects.select_related("photo", "by").filter(pk=pk).first()
+    if review is None:
+        return _photo_is_gone(request)
+    try:
+        Review.objects.withdraw(review, by=request.user)
+    except ReviewRefused as refused:
+        messages.error(request, str(refused))
+    else:
+        messages.success(request, _("Withdrawn. Nothing was deleted: the history keeps both."))
+    return redirect(review.photo)
+
+
+def _photo_is_gone(request):
+    messages.error(request, _("This photo was deleted meanwhile; there is nothing to review."))
+    return redirect("photo_list")
+
+
+@login_required
+@require_GET
+def photo_file(request, pk, kind):
+    """The preview, a smaller one, or for those who may the original; never as anything a browser would run."""
+    found = get_object_or_404(Photo, pk=pk)
+    if kind == "original" and not request.user.has_perm("shelter.view_original"):
+        return redirect("photo_file", pk, "preview")
+    file = {"original": found.image}.get(kind, found.preview)
+    if not file or kind not in {"original", "preview", *Photo.THUMBNAILS}:
+        raise Http404
+    try:
+        stored = found.thumbnail(Photo.THUMBNAILS[kind]) if kind in Photo.THUMBNAILS else file.name
+        return file_response(
+            file.storage,
+            stored,
+            media_type=found.media_type if kind == "original" else "image/jpeg",
+            filename=found.original_name if kind == "original" else f"{kind}-{found.pk}.jpg",
+        )
+    except FileNotFoundError:
+        raise Http404 from None

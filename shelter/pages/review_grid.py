@@ -1,0 +1,117 @@
+"""The grid of the review queue: photos that the model calls one breed, so that a stranger among them stands out."""
+
+from dataclasses import dataclass, field
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.db.models import Count
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods
+
+from breeds.caution import CONCERNED, may_see_cautions
+from breeds.models import Breed, Decision, Prediction, Review, ReviewRefused, ReviewTurn
+from shelter.models import Photo
+from shelter.pages.review_queue import remember_step
+
+CARDS = 24
+
+
+@login_required
+@permission_required("breeds.use_review_queue", raise_exception=True)
+@require_http_methods(["GET", "POST"])
+def grid(request):
+    """The photos of one breed; a POST confirms those that were chosen and puts the others off."""
+    if request.method == "POST":
+        return _confirm(request)
+    waiting = _waiting_breeds()
+    breed = next((breed for breed, _n in waiting if breed.slug == request.GET.get("breed")), None)
+    breed = breed or (waiting[0][0] if waiting else None)
+    photos = Photo.objects.confirmable_as(breed).select_related("animal", "breed", "second_breed") if breed else None
+    cards = ReviewTurn.objects.grid_for(request.user, photos, CARDS) if breed else []
+    answers = _newest_answers(cards)
+    context = {
+        "breed": breed,
+        "breeds": waiting,
+        "caution": may_see_cautions(request.user) and breed is not None and breed.slug in CONCERNED,
+        "cards": [(photo, answers[photo.pk]) for photo in cards if photo.pk in answers],
+    }
+    return render(request, "shelter/review_grid.html", context)
+
+
+def _waiting_breeds() -> list[tuple[Breed, int]]:
+    """The breeds that the model alone has named, the most frequent first; the few that are shown blind count too."""
+    named = Photo.objects.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL, decision=Decision.BREED)
+    counts = dict(named.exclude(breed=None).order_by().values_list("breed").annotate(n=Count("pk")))
+    breeds = Breed.objects.in_bulk(counts)
+    return sorted(((breeds[pk], n) for pk, n in counts.items()), key=lambda pair: (-pair[1], pair[0].name))
+
+
+def _newest_answers(photos: list[Photo]) -> dict[int, int]:
+    """photo -> the answer that the card shows."""
+    done = Prediction.objects.filter(photo__in=photos, status=Prediction.Status.DONE).order_by("pk")
+    return dict(done.values_list("photo", "pk"))
+
+
+@dataclass
+class _Outcome:
+    kept: list[int] = field(default_factory=list)  # reviews
+    decided: int = 0  # by somebody else meanwhile
+    refused: list[str] = field(default_factory=list)
+
+
+def _confirm(request):
+    chosen, shown = _pairs(request.POST.getlist("chosen")), _pairs(request.POST.getlist("shown"))
+    outcome = _record(request.user, chosen)
+    ReviewTurn.objects.filter(by=request.user, photo__in=chosen).delete()
+    ReviewTurn.objects.put_off(request.user, *(shown.keys() - chosen.keys()))
+    if outcome.kept:
+        remember_step(request, outcome.kept)
+        text = ngettext("%(n)d photo confirmed.", "%(n)d photos confirmed.", len(outcome.kept))
+        messages.success(request, text % {"n": len(outcome.kept)})
+    if outcome.decided:
+        text = ngettext(
+            "%(n)d had been decided by somebody else meanwhile and stays as it is.",
+            "%(n)d had been decided by somebody else meanwhile and stay as they are.",
+            outcome.decided,
+        )
+        messages.warning(request, text % {"n": outcome.decided})
+    for sentence in dict.fromkeys(outcome.refused):
+        messages.warning(request, sentence)
+    if not chosen:
+        messages.info(request, _("None chosen: these come back one by one."))
+    return redirect(f"{reverse('review_grid')}?breed={request.POST.get('breed', '')[:50]}")
+
+
+def _record(user, chosen: dict[int, int]) -> _Outcome:
+    """One review for each photo, with the answer that was shown; what one photo meets costs no other."""
+    outcome = _Outcome()
+    photos = Photo.objects.in_bulk(chosen)
+    answers = Prediction.objects.without_vectors().in_bulk(chosen.values())
+    for number, answer in chosen.items():
+        photo = photos.get(number)
+        if photo is None or answer not in answers:
+            outcome.refused.append(_("A photo was deleted meanwhile; there is nothing to review."))
+        elif photo.by_person:
+            outcome.decided += 1
+        else:
+            try:
+                recorded = Review.objects.record(
+                    photo, by=user, verdict=Review.Verdict.CONFIRM, prediction=answers[answer]
+                )
+                outcome.kept.append(recorded.review.pk)
+            except ReviewRefused as refused:
+                outcome.refused.append(str(refused))
+    return outcome
+
+
+def _pairs(values: list[str]) -> dict[int, int]:
+    """“photo:answer” of each box -> {photo: answer}; what is none is passed over."""
+    pairs = {}
+    for value in values[:CARDS]:
+        photo, _colon, answer = value.partition(":")
+        if all(part.isascii() and part.isdecimal() and len(part) < 19 for part in (photo, answer)):
+            pairs[int(photo)] = int(answer)
+    return pairs

@@ -1,0 +1,1 @@
+"""Which photos, in what order, on what page, as what file."""

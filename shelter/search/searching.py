@@ -1,0 +1,250 @@
+"""The search for photos: what may be asked, what that finds, and how many more each further choice would find."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib.auth import get_user_model
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db.models import Count, Q
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+
+from breeds.models import Breed, BreedGroup, Decision
+from breeds.words import percent
+from shelter.models import Photo, PhotoQuerySet
+from shelter.pages.forms import DateInput
+
+ORDERS = {
+    "newest": ("-id", "-id"),
+    "oldest": ("id", "id"),
+    "surest": ("-sureness", "-id"),
+    "unsurest": ("sureness", "id"),
+}
+BANDS = {"90": (0.9, 2.0), "70": (0.7, 0.9), "50": (0.5, 0.7), "0": (0.0, 0.5)}
+# The facets whose values are columns: one grouped query counts them all.
+COLUMNS = {
+    "decision": "decision",
+    "source": "source",
+    "status": "status",
+    "group": "group",
+    "breed": "breed_id",
+    "uploader": "uploaded_by_id",
+}
+FEW = 2000
+DAYS = [MinValueValidator(date(1990, 1, 1)), MaxValueValidator(date(2200, 1, 1))]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value of a facet; `query` is the search with it, or without it where it is chosen already."""
+
+    value: str
+    label: str
+    count: int
+    chosen: bool
+    query: str
+
+
+@dataclass(frozen=True)
+class Facet:
+    name: str
+    title: str
+    choices: list[Choice]
+
+    @property
+    def first(self) -> list[Choice]:
+        """What is shown at once; a chosen value is never hidden behind "more"."""
+        return self.choices[:10] + [choice for choice in self.choices[10:] if choice.chosen]
+
+    @property
+    def more(self) -> list[Choice]:
+        return [choice for choice in self.choices[10:] if not choice.chosen]
+
+
+class PhotoSearch(forms.Form):
+    """The filters of the list; a value that means nothing is as good as none."""
+
+    q = forms.CharField(required=False, max_length=100)
+    breed = forms.SlugField(required=False)
+    group = forms.ChoiceField(required=False, choices=BreedGroup.choices)
+    decision = forms.ChoiceField(required=False, choices=Decision.choices)
+    status = forms.ChoiceField(required=False, choices=Photo.Status.choices)
+    source = forms.ChoiceField(required=False, choices=Photo.Source.choices)
+    probability = forms.ChoiceField(required=False, choices=[(band, band) for band in BANDS])
+    filed = forms.ChoiceField(required=False, choices=[("yes", _("with a record")), ("no", _("without a record"))])
+    uploader = forms.IntegerField(required=False, min_value=1, max_value=2**31)
+    since = forms.DateField(required=False, validators=DAYS, widget=DateInput())
+    until = forms.DateField(required=False, validators=DAYS, widget=DateInput())
+    sort = forms.ChoiceField(
+        required=False,
+        choices=[
+            ("newest", _("newest first")),
+            ("oldest", _("oldest first")),
+            ("surest", _("highest probability first")),
+            ("unsurest", _("lowest probability first")),
+        ],
+    )
+
+    @cached_property
+    def values(self) -> dict[str, str]:
+        """Every filter as it stands in an address; empty where nothing is asked."""
+        self.full_clean()
+        return {name: str(self.cleaned_data.get(name) or "") for name in self.fields}
+
+    @property
+    def query(self) -> str:
+        return self.query_with()
+
+    def query_with(self, **changes: str) -> str:
+        return urlencode({name: value for name, value in (self.values | changes).items() if value})
+
+    @property
+    def is_filtered(self) -> bool:
+        return any(value for name, value in self.values.items() if name != "sort")
+
+    @property
+    def order(self) -> tuple[str, str]:
+        return ORDERS[self.values["sort"] or "newest"]
+
+    @cached_property
+    def breeds(self) -> dict[int, Breed]:
+        return Breed.objects.in_bulk()
+
+    @cached_property
+    def chosen(self) -> dict[str, str | int]:
+        """The wanted value of every facet in `COLUMNS` that has one."""
+        wanted = {name: self.values[name] for name in COLUMNS if self.values[name]}
+        if "breed" in wanted:
+            found = (breed.pk for breed in self.breeds.values() if breed.slug == wanted["breed"])
+            wanted["breed"] = next(found, 0)
+        if "uploader" in wanted:
+            wanted["uploader"] = int(wanted["uploader"])
+        return wanted
+
+    def photos(self) -> PhotoQuerySet:
+        """All that is found, for exports."""
+        chosen = dict(self.chosen)
+        photos = self._without_facets()
+        if "breed" in chosen:
+            breed = chosen.pop("breed")
+            photos = photos.filter(Q(breed=breed) | Q(second_breed=breed))
+        return photos.filter(**{COLUMNS[name]: value for name, value in chosen.items()})
+
+    def shown(self) -> PhotoQuerySet:
+        """The same, in the form in which one page of it is found quickest.
+
+        Where few photos match, walking the whole list in its order until 49 of them are met is slow (500 ms for none,
+        by probability). They are then looked up first, from the index of the facets alone, and sorted afterwards.
+        """
+        photos = self.photos()
+        if self.is_filtered and self.count <= FEW:
+            return Photo.objects.filter(pk__in=list(photos.order_by().values_list("pk", flat=True)))
+        if self.values["probability"]:
+            low, high = BANDS[self.values["probability"]]
+            photos = photos.filter(sureness__gte=low, sureness__lt=high)  # where to begin in the index of the order
+        return photos
+
+    def _without_facets(self) -> PhotoQuerySet:
+        values, photos = self.values, Photo.objects.all()
+        if values["q"]:
+            photos = photos.search(values["q"], list(self.breeds.values()))
+        if values["probability"]:
+            low, high = BANDS[values["probability"]]
+            photos = photos.filter(probability__gte=low, probability__lt=high)
+        if values["filed"]:
+            photos = photos.filter(animal__isnull=values["filed"] == "no")
+        if day := self.cleaned_data.get("since"):
+            photos = photos.filter(uploaded_at__gte=_midnight(day))
+        if day := self.cleaned_data.get("until"):
+            photos = photos.filter(uploaded_at__lt=_midnight(day + timedelta(days=1)))
+        return photos
+
+    @cached_property
+    def _counted(self) -> tuple[int, dict[str, Counter]]:
+        """(photos found, facet -> value -> how many photos it would find). One query.
+
+        A value of one facet is counted under the choices in all the others, so that a choice can be changed.
+        """
+        at_least = {f"from_{band}": Count("pk", filter=Q(probability__gte=low)) for band, (low, _high) in BANDS.items()}
+        cells = self._without_facets().order_by().values(*COLUMNS.values(), "second_breed_id")
+        counts = {name: Counter() for name in [*COLUMNS, "probability", "filed"]}
+        total = 0
+        for cell in cells.annotate(photos=Count("*"), filed=Count("animal"), **at_least):
+            strangers = [name for name, value in self.chosen.items() if value not in _values(cell, name)]
+            for name in COLUMNS if not strangers else strangers if len(strangers) == 1 else ():
+                for value in _values(cell, name):
+                    counts[name][value] += cell["photos"]
+            if not strangers:
+                total += cell["photos"]
+                counts["filed"].update(yes=cell["filed"], no=cell["photos"] - cell["filed"])
+                surer = 0
+                for band in BANDS:  # the surest first
+                    counts["probability"][band] += cell[f"from_{band}"] - surer
+                    surer = cell[f"from_{band}"]
+        return total, counts
+
+    @property
+    def count(self) -> int:
+        return self._counted[0]
+
+    def facets(self) -> list[Facet]:
+        counts = self._counted[1]
+        people = get_user_model().objects.in_bulk([pk for pk in counts["uploader"] if pk])
+        slugs = Counter({self.breeds[pk].slug: n for pk, n in counts["breed"].items() if pk})
+        names = {breed.slug: breed.name for breed in self.breeds.values()}
+        return [
+            self._facet("decision", _("Answer"), counts["decision"], dict(Decision.choices)),
+            self._facet("source", _("Verified"), counts["source"], SOURCES),
+            self._facet("status", _("Status"), counts["status"], dict(Photo.Status.choices)),
+            self._facet("probability", _("Probability"), counts["probability"], _band_names(), by_count=False),
+            self._facet("group", _("Group"), counts["group"], dict(BreedGroup.choices)),
+            self._facet("breed", _("Breed"), slugs, names),
+            self._facet("filed", _("Dog"), counts["filed"], dict(self.fields["filed"].choices), by_count=False),
+            self._facet("uploader", _("Sent by"), counts["uploader"], {pk: str(user) for pk, user in people.items()}),
+        ]
+
+    def _facet(self, name: str, title: str, counts: Counter, labels: dict, by_count: bool = True) -> Facet:
+        values = [value for value, _count in counts.most_common()] if by_count else list(labels)
+        wanted = self.values[name]
+        if wanted and wanted not in map(str, values):
+            values.append(wanted)
+        return Facet(
+            name,
+            title,
+            [
+                Choice(
+                    value=str(value),
+                    label=str(labels.get(value, value)),
+                    count=counts[value],
+                    chosen=str(value) == wanted,
+                    query=self.query_with(**{name: "" if str(value) == wanted else str(value)}),
+                )
+                for value in values
+                if value and (counts[value] or str(value) == wanted)
+            ],
+        )
+
+
+def _values(cell: dict, name: str) -> list:
+    """What a photo counts under in a facet: a cross under both its breeds."""
+    second = [cell["second_breed_id"]] if name == "breed" and cell["second_breed_id"] else []
+    return [cell[COLUMNS[name]], *second]
+
+
+SOURCES = {Photo.Source.HUMAN: _("verified by a person"), Photo.Source.MODEL: _("not verified yet")}
+
+
+def _band_names() -> dict[str, str]:
+    names = {}
+    for band, (low, high) in BANDS.items():
+        spread = {"low": percent(low, 0), "high": percent(min(high, 1.0), 0)}
+        names[band] = (_("%(low)s and more") if high > 1 else _("%(low)s to %(high)s")) % spread
+    return names
+
+
+def _midnight(day: date) -> datetime:
+    return timezone.make_aware(datetime.combine(day, time.min))

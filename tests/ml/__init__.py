@@ -1,0 +1,1 @@
+"""Tests of `ml`: they need neither Django nor a database, and the gate runs them once."""

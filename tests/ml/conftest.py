@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("pure")
+
+
+@pytest.fixture(autouse=True)
+def no_services(monkeypatch):
+    """The gate runs these tests once: a test that asks for a database or a broker, in any process, fails here.
+
+    In this process pytest-django refuses every query that was not asked for.
+    """
+    monkeypatch.setenv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
