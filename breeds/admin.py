@@ -1,7 +1,6 @@
 from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
 from django.db.models import Count, Q
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -9,8 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from breeds import words
 from breeds.audit import AuditedAdmin, log_change
 from breeds.classifier import BadCheckpoint, verified_version
-from breeds.models import Activation, Breed, ClassifierVersion, Decision, Prediction, Review
-from breeds.shadow import all_photos
+from breeds.models import Activation, Breed, ClassifierVersion, Decision, Prediction, Review, photo_model
 
 
 @admin.register(Breed)
@@ -42,10 +40,10 @@ class ThumbnailMixin:
     @admin.display(description=_("photo"))
     def thumbnail(self, row):
         photo = self.photo_of(row)
-        if not photo.preview:
+        if not photo.thumbnail_url:
             return "–"
-        picture, page = reverse("photo_file", args=[photo.pk, "small"]), photo.get_absolute_url()
-        return format_html('<a href="{}"><img src="{}" alt="" height="72" loading="lazy"></a>', page, picture)
+        picture = '<a href="{}"><img src="{}" alt="" height="72" loading="lazy"></a>'
+        return format_html(picture, photo.get_absolute_url(), photo.thumbnail_url)
 
 
 class WaitingFilter(admin.SimpleListFilter):
@@ -135,7 +133,7 @@ class PredictionAdmin(ThumbnailMixin, ReadOnlyAdmin):
     @admin.action(description=_("Classify again"), permissions=["queue"])
     def classify_again(self, request, queryset):
         """A new answer beside the old ones, which stay."""
-        photos = all_photos().filter(pk__in=list(queryset.values_list("photo", flat=True)))
+        photos = photo_model().objects.filter(pk__in=list(queryset.values_list("photo", flat=True)))
         log_change(request.user, photos, gettext("Sent to the classifier again."))
         count = photos.classify_again()
         text = ngettext(

@@ -33,10 +33,10 @@ def is_called_for(photos: Iterable) -> bool:
     photos = [photo for photo in photos if not (photo.by_person and photo.decision == Decision.NOT_A_DOG)]
     if any(photo.by_person and _names_one(photo) for photo in photos):
         return True
-    answers = Prediction.objects.filter(photo__in=photos, status=Prediction.Status.DONE).order_by("pk")
-    answers = answers.select_related("version").only("photo", "decision", "candidates", "probs", "version__labels")
-    newest = {answer.photo_id: answer for answer in answers}
-    return any(summed_probability(answer) >= settings.LEGAL_CAUTION_FROM for answer in newest.values())
+    answers = Prediction.objects.answers().select_related("version")
+    answers = answers.only("photo", "decision", "candidates", "probs", "version__labels")
+    newest = answers.newest_of(photos).values()
+    return any(summed_probability(answer) >= settings.LEGAL_CAUTION_FROM for answer in newest)
 
 
 def _names_one(photo) -> bool:

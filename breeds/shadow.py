@@ -11,25 +11,22 @@ from django.db.models import Exists, Max, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from breeds.classifier import UnreadableImage, classifier_of
-from breeds.models import ClassifierVersion, Decision, Prediction, Review, ShadowAnswer
+from breeds.models import ClassifierVersion, Decision, Prediction, Review, ShadowAnswer, photo_model
 
-FILTERS = {
-    "status": "status", "decision": "decision", "breed": "breed__slug", "group": "group", "source": "source",
-    "animal": "animal__name",
-}  # fmt: skip
 BLOCK = 50  # photos that a killed run answers again at most
 SHOWN = 24  # photos on the page
 
 
 def all_photos(filters: Iterable[str] = ()) -> QuerySet:
-    """Photos, of `breed=pug` and the like alone. Raises `ValueError` for what is no filter."""
-    photos = Prediction._meta.get_field("photo").related_model.objects.order_by("pk")
-    for wish in filters:
-        name, equals, value = wish.partition("=")
-        if name not in FILTERS or not equals:
-            names = ", ".join(f"{name}=…" for name in FILTERS)
-            raise ValueError(f"Expected filters among {names}. Received: {wish}.")
-        photos = photos.filter(**{FILTERS[name]: value})
+    """All photos by key, or those that pass every filter, such as `breed=pug`. Raises `ValueError` for other texts."""
+    model = photo_model()
+    photos = model.objects.order_by("pk")
+    for text in filters:
+        name, equals, value = text.partition("=")
+        if name not in model.FILTERS or not equals:
+            names = ", ".join(f"{name}=…" for name in model.FILTERS)
+            raise ValueError(f"Expected filters among {names}. Received: {text}.")
+        photos = photos.filter(**{model.FILTERS[name]: value})
     return photos
 
 
@@ -71,8 +68,7 @@ def _unanswered(version: ClassifierVersion, photos: QuerySet) -> QuerySet:
 
 def _answer(classifier, version: ClassifierVersion, photo) -> ShadowAnswer:
     try:
-        with photo.image.open("rb") as file:
-            found = classifier.classify(file.read())
+        found = classifier.classify(photo.read_original())
     except UnreadableImage as error:
         return ShadowAnswer(photo=photo, version=version, error_code=error.reason)
     except FileNotFoundError:
@@ -119,7 +115,7 @@ class Change:
 
 def compare(version: ClassifierVersion, photos: QuerySet) -> list[Change]:
     """Every photo of `photos` that both `version` and an earlier one have answered."""
-    newest = Prediction.objects.filter(photo=OuterRef("photo"), status=Prediction.Status.DONE).order_by("-pk")
+    newest = Prediction.objects.answers().filter(photo=OuterRef("photo")).order_by("-pk")
     review = Review.objects.standing().filter(photo=OuterRef("photo"))
     rows = (
         ShadowAnswer.objects.filter(version=version, photo__in=photos, error_code="")
@@ -165,12 +161,8 @@ class Summary:
 def summary(version: ClassifierVersion) -> Summary:
     """Of all photos; remembered until there is another answer or review."""
     answers = ShadowAnswer.objects.filter(version=version)
-    newest = (rows.aggregate(Max("pk"))["pk__max"] for rows in (answers, _answered(), Review.objects))
+    newest = (rows.aggregate(Max("pk"))["pk__max"] for rows in (answers, Prediction.objects.answers(), Review.objects))
     return _summary(version, answers.count(), *newest)
-
-
-def _answered() -> QuerySet:
-    return Prediction.objects.filter(status=Prediction.Status.DONE)
 
 
 @lru_cache(maxsize=4)
@@ -264,8 +256,7 @@ def _pictures(changes: list[Change]) -> list:
     pictures = []
     for change in changes:
         try:
-            with photos[change.photo].image.open("rb") as file:
-                picture = decode_image(file.read(), 300)
+            picture = decode_image(photos[change.photo].read_original(), 300)
         except (KeyError, FileNotFoundError, UnreadableImage):  # deleted meanwhile: its line in the table stays
             continue
         now, then = change.before[1] or change.before[0], change.after[1] or change.after[0]

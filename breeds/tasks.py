@@ -6,13 +6,12 @@ from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
-from django.core.files.base import ContentFile
 from django.utils import timezone
 
 from breeds import classifier as classifiers
 from breeds import shadow
 from breeds.hints import hint, hint_trials
-from breeds.models import ClassifierVersion, Prediction
+from breeds.models import ClassifierVersion, Prediction, photo_model
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +57,8 @@ def _pass_on() -> bool:
 def _classify(prediction: Prediction, classifier, version) -> None:
     photo = prediction.photo
     try:
-        with photo.image.open("rb") as file:
-            found = classifier.classify(file.read())
-        photo.keep_look(ContentFile(found.preview), found.dhash)
+        classification = classifier.classify(photo.read_original())
+        photo.keep_look(classification.preview, classification.dhash)
     except classifiers.UnreadableImage as error:
         prediction.fail(error.reason, str(error))
     except FileNotFoundError as error:
@@ -69,7 +67,7 @@ def _classify(prediction: Prediction, classifier, version) -> None:
         logger.exception("Photo %s could not be classified", photo.pk, extra={"photo": photo.pk})
         prediction.give_back("passing", repr(error))
     else:
-        prediction.finish(found, version)
+        prediction.finish(classification, version)
     if prediction.finished_at:
         facts = {"photo": photo.pk, "status": prediction.status, "milliseconds": prediction.milliseconds}
         logger.info("Photo %s: %s", photo.pk, prediction.status, extra=facts)
@@ -109,7 +107,7 @@ def try_versions() -> int:
 def answer_again() -> int:
     """Queue what the active version has not answered, behind everybody who waits. Stopped, it may begin again."""
     count, version = 0, classifiers.active_version()
-    while found := Prediction.objects.wish_for_all(shadow.all_photos(), version, most=1000):
+    while found := Prediction.objects.request_missing(photo_model().objects.all(), version, most=1000):
         count += found
         hint()
     return count

@@ -1,7 +1,7 @@
 """The reviewed photos of the database as a dataset for `ml`: what each command that trains or prepares offers."""
 
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from breeds.models import Review
 
@@ -23,17 +23,12 @@ def _reviewed_photo(review: Review):
     from ml.data.reviewed import ReviewedPhoto
 
     photo = review.photo
-
-    def read() -> bytes:
-        with photo.image.open("rb") as file:
-            return file.read()
-
     return ReviewedPhoto(
-        name=photo.sha256[:16] + PurePosixPath(photo.image.name).suffix,
+        name=photo.export_name,
         label=review.breed.slug,
-        animal=f"animal-{photo.animal_id}" if photo.animal_id else "",
+        animal=photo.dog_key,
         sha256=photo.sha256,
-        read=read,
+        read=photo.read_original,
         facts={
             "photo": photo.sha256,
             "verdict": review.verdict,

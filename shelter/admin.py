@@ -223,18 +223,9 @@ class WebhookAdmin(admin.ModelAdmin):
 
 
 @admin.register(Removal)
-class RemovalAdmin(admin.ModelAdmin):
-    """To be read, by whoever must show what was removed and when."""
+class RemovalAdmin(ReadOnlyAdmin):
+    """Shows what was removed, and when."""
 
     list_display = ["removed_at", "rule", "object_id", "days", "of", "size", "sha256"]
     list_filter = ["rule", "removed_at"]
     search_fields = ["sha256", "object_id"]
-
-    def has_add_permission(self, request):
-        return False
-
-    def has_change_permission(self, request, obj=None):
-        return False
-
-    def has_delete_permission(self, request, obj=None):
-        return False

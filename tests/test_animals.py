@@ -338,7 +338,8 @@ def test_it_makes_a_thumbnail_once_and_removes_it_with_the_photo(
     with Image.open(photo.image.open("rb")) as image:
         content = io.BytesIO()
         image.resize((1024, 768)).save(content, "JPEG")
-    photo.save_preview(upload(content.getvalue()))
+    photo.keep_look(content.getvalue(), 0)
+    photo.save(update_fields=["preview"])
     for _ in range(2):
         with Image.open(io.BytesIO(staff.get(address).getvalue())) as thumbnail:
             assert (thumbnail.format, thumbnail.size) == ("JPEG", (240, 180))

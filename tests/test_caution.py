@@ -10,8 +10,8 @@ from django.urls import reverse
 
 from breeds.catalogue import read_catalogue
 from breeds.caution import CONCERNED, is_called_for, summed_probability
-from breeds.models import Breed, ClassifierVersion, Prediction, Review, pack_floats
-from shelter.models import BLIND_ONE_IN, Animal, Photo
+from breeds.models import BLIND_ONE_IN, Breed, ClassifierVersion, Prediction, Review, pack_floats
+from shelter.models import Animal, Photo
 from tests.support.web import jpeg
 
 ENGLISH = {"Accept-Language": "en"}

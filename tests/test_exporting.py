@@ -6,7 +6,6 @@ import tracemalloc
 import zipfile
 
 import pytest
-from django.core.files.base import ContentFile
 from django.urls import reverse
 
 from breeds.models import Breed
@@ -25,7 +24,8 @@ def photos(anne, breeds):
         status="done", decision="breed", breed=Breed.objects.get(slug="brittany_spaniel"), group="pointing_dogs",
         probability=0.61584, source="human", animal=Animal.objects.create(name="Rex; dit « Léo »"),
     )  # fmt: skip
-    brittany.save_preview(ContentFile(jpeg(1)))
+    brittany.keep_look(jpeg(1), 0)
+    brittany.save(update_fields=["preview"])
     return [brittany, waiting]
 
 
@@ -106,7 +106,8 @@ def many(photo: Photo, count: int) -> None:
 def test_it_holds_no_more_in_memory_for_many_photos_than_for_some(photos, write):
     """1,500 pictures of 200 kB are 300 MB, sent with a peak of less than a tenth of that."""
     photos[0].preview.storage.delete(photos[0].preview.name)
-    photos[0].save_preview(ContentFile(bytes(200_000)))
+    photos[0].keep_look(bytes(200_000), 0)
+    photos[0].save(update_fields=["preview"])
     many(photos[0], 1500)
     tracemalloc.start()
     try:

@@ -299,7 +299,7 @@ def test_it_activates_and_rolls_back_on_the_page_and_keeps_who_did_it(old, new, 
 
 def test_it_stops_a_trial_whose_checkpoint_is_gone_and_says_why(photos, new, admin):
     version = register(new)
-    version.wish_trial()
+    version.request_trial()
     shutil.rmtree(new)
     classifiers.load_classifier.cache_clear()
     assert try_versions() == 0

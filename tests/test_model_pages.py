@@ -145,7 +145,7 @@ def test_it_says_so_where_no_worker_can_be_reached(admin, new, monkeypatch):
 
 
 def test_it_lets_one_worker_at_a_time_try_a_version(new):
-    new.wish_trial()
+    new.request_trial()
     assert ClassifierVersion.objects.claim_trial() == new
     assert ClassifierVersion.objects.claim_trial() is None
     later = timezone.now() + timedelta(minutes=5)
@@ -159,7 +159,7 @@ def test_it_sends_the_hint_of_a_trial_again_that_was_lost(new, monkeypatch):
     monkeypatch.setattr(tasks, "hint_trials", lambda: sent.append(1))
     tasks.sweep()
     assert not sent
-    new.wish_trial()
+    new.request_trial()
     tasks.sweep()
     assert sent
 

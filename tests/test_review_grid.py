@@ -9,10 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from breeds.models import Breed, Prediction, Review, ReviewTurn
+from breeds.models import BLIND_ONE_IN, Breed, Prediction, Review, ReviewTurn
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import upload_photo
-from shelter.models import BLIND_ONE_IN, Photo
+from shelter.models import Photo
 from shelter.pages.review_grid import CARDS
 from tests.support.web import jpeg, upload
 

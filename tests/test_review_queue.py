@@ -7,10 +7,10 @@ from django.contrib.auth.models import Group, User
 from django.urls import reverse
 from django.utils import timezone
 
-from breeds.models import Breed, Prediction, Review, ReviewTurn
+from breeds.models import BLIND_ONE_IN, Breed, Prediction, Review, ReviewTurn
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import upload_photo
-from shelter.models import BLIND_ONE_IN, Animal, Photo
+from shelter.models import Animal, Photo
 from tests.support.web import FakeClassifier, jpeg, upload
 
 QUEUE = "/review/"

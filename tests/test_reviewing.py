@@ -9,7 +9,7 @@ from django.urls import reverse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from breeds.models import AppendOnly, Breed, ClassifierVersion, Prediction, Review, ReviewRefused
+from breeds.models import AppendOnlyError, Breed, ClassifierVersion, Prediction, Review, ReviewRefused
 from breeds.tasks import classify_photos, sweep
 from shelter.intake.uploads import upload_photo
 from shelter.models import Animal, Photo
@@ -175,7 +175,7 @@ def test_it_lets_reviewers_alone_withdraw_what_others_said(photo, anne, bruno, r
 def test_it_refuses_to_change_or_delete_a_review(photo, anne, change):
     review = say(photo, anne)
     review.verdict = "cannot_tell"
-    with pytest.raises(AppendOnly):
+    with pytest.raises(AppendOnlyError):
         change(review)
     assert list(Review.objects.values_list("pk", "verdict")) == [(review.pk, "correct")]
 

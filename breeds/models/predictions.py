@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from breeds.models.breeds import BreedGroup, Decision
+from breeds.models.leases import lease_end, lease_is_over
 from breeds.models.versions import ClassifierVersion
 
 
@@ -28,16 +29,21 @@ def unpack_floats(packed: bytes | memoryview) -> np.ndarray:
     return np.frombuffer(packed, "<f2")
 
 
-def lease_is_over(column: str, now: datetime) -> Q:
-    """Leases that have run out; so has one that ends later than any that is given now: the clock was put back."""
-    longest = timedelta(seconds=2 * settings.CLAIM_LEASE_SECONDS)
-    return Q(**{f"{column}__lt": now}) | Q(**{f"{column}__gt": now + longest})
-
-
 class PredictionQuerySet(models.QuerySet):
+    def answers(self) -> "PredictionQuerySet":
+        return self.filter(status=Prediction.Status.DONE)
+
+    def open(self) -> "PredictionQuerySet":
+        """Requests for an answer that are not settled yet."""
+        return self.filter(status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING])
+
+    def newest_of(self, photos) -> dict[int, "Prediction"]:
+        """The newest of these predictions for each photo, by the photo's key. One query."""
+        return {prediction.photo_id: prediction for prediction in self.filter(photo__in=photos).order_by("pk")}
+
     def with_vectors(self) -> "PredictionQuerySet":
         """Answers that can be fused and compared, with their version."""
-        done = self.filter(status=Prediction.Status.DONE, probs__isnull=False, embedding__isnull=False)
+        done = self.answers().filter(probs__isnull=False, embedding__isnull=False)
         return done.select_related("version")
 
     def without_vectors(self) -> "PredictionQuerySet":
@@ -55,14 +61,16 @@ class PredictionQuerySet(models.QuerySet):
         with transaction.atomic():
             if connection.features.has_select_for_update_skip_locked:
                 pending = pending.select_for_update(skip_locked=True)
-            first = list(pending.values_list("pk", "attempts")[:limit])
-            if not first:
+            rows = list(pending.values_list("pk", "attempts")[:limit])
+            if not rows:
                 return []
-            chosen = [first[0][0]] if first[0][1] else [pk for pk, attempts in first if not attempts]
-            self.filter(pk__in=chosen, status=Prediction.Status.PENDING).update(
+            first_pk, first_attempts = rows[0]
+            fresh = [pk for pk, attempts in rows if attempts == 0]
+            batch = [first_pk] if first_attempts else fresh
+            self.filter(pk__in=batch, status=Prediction.Status.PENDING).update(
                 status=Prediction.Status.RUNNING,
                 lease=lease,
-                leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS),
+                leased_until=lease_end(now),
                 attempts=F("attempts") + 1,
             )
         return list(self.filter(lease=lease).select_related("photo").order_by("-priority", "pk"))
@@ -77,41 +85,35 @@ class PredictionQuerySet(models.QuerySet):
             status=Prediction.Status.PENDING, lease=None, leased_until=None
         )
 
-    def _open(self) -> "PredictionQuerySet":
-        return self.filter(status__in=[Prediction.Status.PENDING, Prediction.Status.RUNNING])
-
     def not_answered_by(self, photos, version: ClassifierVersion):
         """Those of `photos` for which this version has no answer, whether or not they wait for it."""
-        answered = self.filter(photo=OuterRef("pk"), status=Prediction.Status.DONE, version=version)
+        answered = self.answers().filter(photo=OuterRef("pk"), version=version)
         return photos.exclude(Exists(answered))
 
-    def wish_for_all(self, photos, version: ClassifierVersion, most: int | None = None) -> int:
-        """Queue those of `photos` that `version` has not answered, behind everybody who waits. Returns how many.
+    def request_missing(self, photos, version: ClassifierVersion, most: int | None = None) -> int:
+        """Queue the photos that `version` has not answered, with the lowest priority. Returns how many.
 
-        They keep their answer until the next one is there; an open wish is kept.
+        They keep their answer until the next one is there; an open request is kept.
         """
-        return self._wish(self.not_answered_by(photos, version), Prediction.Priority.BULK, most)
+        return self.request_again(self.not_answered_by(photos, version), Prediction.Priority.BULK, most)
 
-    def wish_again(self, photos, priority: int) -> int:
-        """Queue these photos, whichever version has answered them. Returns how many were not waiting already."""
-        return self._wish(photos, priority)
-
-    def _wish(self, photos, priority: int, most: int | None = None) -> int:
-        wanted = photos.exclude(Exists(self._open().filter(photo=OuterRef("pk")))).order_by("pk")
-        rows = [self.model(photo_id=pk, priority=priority) for pk in wanted.values_list("pk", flat=True)[:most]]
+    def request_again(self, photos, priority: int, most: int | None = None) -> int:
+        """Queue these photos, even if they are answered. Returns how many were not waiting already."""
+        idle = photos.exclude(Exists(self.open().filter(photo=OuterRef("pk")))).order_by("pk")
+        rows = [self.model(photo_id=pk, priority=priority) for pk in idle.values_list("pk", flat=True)[:most]]
         self.bulk_create(rows, batch_size=500, ignore_conflicts=True)
         return len(rows)
 
     def stuck(self, now: datetime | None = None) -> "PredictionQuerySet":
-        """Open wishes that nobody serves: of somebody who waits for half an hour, of an import for a day."""
+        """Open requests that no worker serves: for half an hour where a person waits, for a day in an import."""
         now = now or timezone.now()
-        return self._open().filter(
+        return self.open().filter(
             Q(priority__gt=Prediction.Priority.BULK, created_at__lt=now - timedelta(minutes=30))
             | Q(created_at__lt=now - timedelta(days=1))
         )
 
     def waiting_since(self, priority: int) -> datetime | None:
-        """When the oldest wish of this urgency came that nobody has in hand."""
+        """Creation time of the oldest pending prediction of this priority."""
         waiting = self.filter(status=Prediction.Status.PENDING, priority=priority)
         return waiting.order_by("pk").values_list("created_at", flat=True).first()
 
@@ -120,7 +122,7 @@ class PredictionQuerySet(models.QuerySet):
 
 
 class Prediction(models.Model):
-    """The answer of one classifier version to one photo, or the wish for one.
+    """The answer of one classifier version to one photo, or the request for one.
 
     `decision`, `label`, `group`, `probability`, `candidates` ([{label, probability}], best first) and `reasons` are
     those of `ml.serving.decision.Decision`. What they were made from stays too, so that the photos of an animal can be

@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from breeds.models.append_only import AppendOnly, AppendOnlyQuerySet
 from breeds.models.breeds import Breed, BreedGroup, Decision
 from breeds.models.predictions import Prediction
 
@@ -19,13 +20,6 @@ class ReviewRefused(Exception):
     def __init__(self, code: str, message: str):
         super().__init__(message)
         self.code = code
-
-
-class AppendOnly(TypeError):
-    """Somebody tried to change or delete a review. A review is taken back by another one."""
-
-    def __init__(self):
-        super().__init__("Expected a new review; those that are there are never changed. Received: a change.")
 
 
 @dataclass(frozen=True)
@@ -41,29 +35,14 @@ class Recorded:
     newer: Prediction | None = None
 
 
-class ReviewQuerySet(models.QuerySet):
-    """Reviews are appended, never changed. Deleting a photo takes its reviews along, by the database's cascade."""
-
-    def update(self, **fields):
-        raise AppendOnly
-
-    def bulk_update(self, *arguments, **options):
-        raise AppendOnly
-
-    def bulk_create(self, objs, *arguments, update_conflicts=False, **options):
-        if update_conflicts:
-            raise AppendOnly
-        return super().bulk_create(objs, *arguments, **options)
-
-    def delete(self):
-        raise AppendOnly
-
-    delete.alters_data = True
-    delete.queryset_only = True
-
+class ReviewQuerySet(AppendOnlyQuerySet):
     def standing(self) -> "ReviewQuerySet":
-        """Those that were not withdrawn, the newest first: the first one of a photo counts."""
+        """Reviews that nobody withdrew, the newest first: the first one of a photo counts."""
         return self.exclude(verdict=Review.Verdict.WITHDRAW).filter(withdrawal=None).order_by("-pk")
+
+    def with_names(self) -> "ReviewQuerySet":
+        """With the breeds and the reviewer that `words.verdict` names."""
+        return self.select_related("by", "breed", "second_breed")
 
     def counting(self) -> "ReviewQuerySet":
         """The one review of each photo that counts."""
@@ -122,7 +101,7 @@ class ReviewQuerySet(models.QuerySet):
             raise ReviewRefused(
                 "photo_deleted", gettext("This photo was deleted meanwhile; there is nothing to review.")
             )
-        return locked, locked.reviews.standing().select_related("by").first()
+        return locked, locked.standing_review
 
 
 def _group_of(breed: Breed | None, second_breed: Breed | None) -> str:
@@ -142,7 +121,7 @@ def _confirmed(prediction: Prediction | None) -> dict:
     return {"breed": breed, "group": prediction.group}
 
 
-class Review(models.Model):
+class Review(AppendOnly):
     """What a person said of a photo. Rows are only appended; the newest that was not withdrawn counts.
 
     `prediction` is the answer that was shown (or hidden, for a `blind` review). `group` is that of the breed, of both
@@ -227,21 +206,6 @@ class Review(models.Model):
 
     def __str__(self):
         return f"{self.get_verdict_display()} {self.breed or self.group}".strip()
-
-    def save(self, *arguments, **options):
-        """A guard, no logic: a row is written once."""
-        if not self._state.adding:
-            raise AppendOnly
-        super().save(*arguments, **options)
-
-    def delete(self, *arguments, **options):
-        raise AppendOnly
-
-    @property
-    def words(self) -> str:
-        from breeds import words  # which knows this class
-
-        return words.verdict(self)
 
     @property
     def decision(self) -> str:

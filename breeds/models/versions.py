@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -11,7 +11,9 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from breeds.models.append_only import AppendOnly
 from breeds.models.breeds import BreedGroup, Decision
+from breeds.models.leases import lease_end, lease_is_over
 
 
 class ClassifierVersionQuerySet(models.QuerySet):
@@ -25,9 +27,8 @@ class ClassifierVersionQuerySet(models.QuerySet):
     def claim_trial(self, now: datetime | None = None) -> "ClassifierVersion | None":
         """The oldest trial run that nobody works on, for as long as the lease lasts. The conditional update decides."""
         now = now or timezone.now()
-        until = now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
         for version in self._open_trials(now).order_by("trial_wished_at"):
-            if self._open_trials(now).filter(pk=version.pk).update(trial_until=until):
+            if self._open_trials(now).filter(pk=version.pk).update(trial_until=lease_end(now)):
                 return version
         return None
 
@@ -35,7 +36,7 @@ class ClassifierVersionQuerySet(models.QuerySet):
         return self._open_trials(now or timezone.now()).exists()
 
     def _open_trials(self, now: datetime) -> "ClassifierVersionQuerySet":
-        return self.filter(Q(trial_until=None) | Q(trial_until__lt=now), trial_wished_at__isnull=False)
+        return self.filter(Q(trial_until=None) | lease_is_over("trial_until", now), trial_wished_at__isnull=False)
 
     def register(self, checkpoint, *, bundled: bool = False) -> "ClassifierVersion":
         """The row of a verified checkpoint; registering it again finds the same row and its new place."""
@@ -79,7 +80,7 @@ class ClassifierVersion(models.Model):
     is_active = models.BooleanField(_("active"), default=False)
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
     activated_at = models.DateTimeField(_("last activated"), null=True, blank=True)
-    # A trial run by the workers: wished for, until it is over, and held by one of them at a time.
+    # A trial run by the workers: requested until it is over, and leased by one of them at a time.
     trial_wished_at = models.DateTimeField(_("trial run since"), null=True, blank=True)
     trial_until = models.DateTimeField(_("trial run held until"), null=True, blank=True)
     trial_error = models.TextField(_("why the trial run stopped"), blank=True)
@@ -115,7 +116,7 @@ class ClassifierVersion(models.Model):
             Activation.objects.create(version=self, before=before, by=by)
         self.is_active = True
 
-    def wish_trial(self) -> None:
+    def request_trial(self) -> None:
         """Let the workers find out what this version would say of all photos; goes on where it was stopped."""
         rows = type(self).objects.filter(pk=self.pk, trial_wished_at=None)
         rows.update(trial_wished_at=timezone.now(), trial_until=None, trial_error="")
@@ -125,8 +126,8 @@ class ClassifierVersion(models.Model):
         type(self).objects.filter(pk=self.pk).update(trial_until=None, **fields)
 
 
-class Activation(models.Model):
-    """That a version began to answer: a line that is never changed."""
+class Activation(AppendOnly):
+    """A version began to answer."""
 
     version = models.ForeignKey(
         ClassifierVersion, models.PROTECT, related_name="activations", verbose_name=_("version")

@@ -5,7 +5,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_sc
 from rest_framework import serializers
 
 from breeds.answers import ANSWER_EXAMPLE, REVIEWED_EXAMPLE, PredictionSerializer, represent
-from breeds.models import BreedGroup, Decision, Prediction, Review
+from breeds.models import BreedGroup, Decision, Prediction
 from shelter.api.reviews import REVIEW_EXAMPLE, ReviewSerializer
 from shelter.models import Photo
 
@@ -76,29 +76,22 @@ class PhotoSerializer(serializers.ModelSerializer):
 
     @extend_schema_field(PredictionSerializer(allow_null=True))
     def get_prediction(self, photo: Photo) -> dict | None:
-        newest = max(photo.predictions.all(), key=lambda prediction: prediction.pk, default=None)
+        newest = max(photo.predictions.all(), key=lambda prediction: prediction.pk, default=None)  # prefetched
         if newest is None:
             return None
-        newest.reviewed = standing_review(photo)
+        newest.reviewed = photo.standing_review
         return represent(PredictionSerializer, newest)
 
     @extend_schema_field(ReviewSerializer(allow_null=True))
     def get_review(self, photo: Photo) -> dict | None:
-        newest = standing_review(photo)
-        return represent(ReviewSerializer, newest) if newest else None
-
-
-def standing_review(photo: Photo) -> Review | None:
-    """The review that counts, of a photo whose reviews were fetched with it."""
-    reviews = photo.reviews.all()
-    withdrawn = {review.withdraws_id for review in reviews}
-    standing = (r for r in reviews if r.pk not in withdrawn and r.verdict != Review.Verdict.WITHDRAW)
-    return max(standing, key=lambda review: review.pk, default=None)
+        review = photo.standing_review
+        return represent(ReviewSerializer, review) if review else None
 
 
 def just_stored(photo: Photo, prediction: Prediction) -> Photo:
     """What `with_answers` would find of a photo that was stored just now, without asking for it."""
-    photo._prefetched_objects_cache = {"predictions": [prediction], "reviews": []}
+    photo._prefetched_objects_cache = {"predictions": [prediction]}
+    photo.standing_reviews = []
     return photo
 
 
@@ -109,5 +102,5 @@ def with_answers(photos: QuerySet, *, answers: bool = True, reviews: bool = True
         newest = Prediction.objects.without_vectors().select_related("version")
         photos = photos.prefetch_related(Prefetch("predictions", newest))
     if answers or reviews:
-        photos = photos.prefetch_related("reviews__breed", "reviews__second_breed", "reviews__by")
+        photos = photos.with_standing_reviews()
     return photos

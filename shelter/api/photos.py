@@ -29,7 +29,6 @@ from shelter.api.photo_json import (
     SHA256_EXAMPLE,
     PhotoSerializer,
     just_stored,
-    standing_review,
     with_answers,
 )
 from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, problem
@@ -281,7 +280,7 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
         answers = Prediction.objects.without_vectors().filter(photo=photo).select_related("version")
         page = self.paginate_queryset(answers)
         for prediction in page:
-            prediction.reviewed = standing_review(photo)
+            prediction.reviewed = photo.standing_review
         return self.get_paginated_response(self.get_serializer(page, many=True).data)
 
     def _photo(self, pk: int) -> Photo:

@@ -4,7 +4,7 @@ from shelter.models.animals import Animal
 from shelter.models.fingerprints import Fingerprint
 from shelter.models.imports import Import, ImportItem
 from shelter.models.kept_answers import KeptAnswer
-from shelter.models.photos import BLIND_ONE_IN, Photo, PhotoQuerySet
+from shelter.models.photos import Photo, PhotoQuerySet
 from shelter.models.removals import Removal
 from shelter.models.saved_searches import SavedSearch
 from shelter.models.tokens import ApiToken
@@ -12,7 +12,6 @@ from shelter.models.webhooks import Delivery, Event, Webhook
 from shelter.models.workers import WorkerSeen
 
 __all__ = [
-    "BLIND_ONE_IN",
     "Animal",
     "ApiToken",
     "Delivery",

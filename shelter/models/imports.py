@@ -22,7 +22,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from breeds.hints import send_hint
-from breeds.models import lease_is_over
+from breeds.models import lease_end, lease_is_over
 
 # A large archive comes in pieces of this size: small enough for a bad connection and for a web server's memory.
 PART_BYTES = 8_000_000
@@ -100,7 +100,7 @@ class ImportQuerySet(models.QuerySet):
             if rows.update(
                 status=Import.Status.RUNNING,
                 lease=lease,
-                leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS),
+                leased_until=lease_end(now),
                 started_at=batch.started_at or now,
                 changed_at=now,
                 error_code="",
@@ -225,13 +225,12 @@ class Import(models.Model):
 
     def renew(self) -> bool:
         """False where the lease has gone to somebody else."""
-        now = timezone.now()
-        return bool(self._mine().update(leased_until=now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS)))
+        return bool(self._mine().update(leased_until=lease_end(timezone.now())))
 
     def give_back(self, code: str = "") -> None:
         """Another may go on at once; where `code` says that something is in the way, somebody tries again later."""
         now = timezone.now()
-        rest = now + timedelta(seconds=settings.CLAIM_LEASE_SECONDS) if code else None
+        rest = lease_end(now) if code else None
         self._mine().update(status=self.Status.WAITING, lease=None, leased_until=rest, error_code=code, changed_at=now)
 
     def fail(self, code: str) -> None:

@@ -1,6 +1,7 @@
 """Photos: what was sent, and what the index says of it."""
 
-from datetime import datetime
+from pathlib import PurePosixPath
+from typing import ClassVar
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -10,7 +11,6 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.functional import cached_property
 from django.utils.timezone import localtime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -18,15 +18,13 @@ from django.utils.translation import gettext_lazy as _
 from breeds import words
 from breeds.classifier import shrink_image
 from breeds.hints import hint
-from breeds.models import Breed, BreedGroup, Decision, Prediction, Review
+from breeds.models import AnsweredPhoto, AnsweredPhotoQuerySet, Breed, BreedGroup, Decision, Prediction
 from shelter.models.animals import Animal
 from shelter.models.fingerprints import Fingerprint
 from shelter.models.webhooks import Delivery, Event
 
-BLIND_ONE_IN = 20
 
-
-class PhotoQuerySet(models.QuerySet):
+class PhotoQuerySet(AnsweredPhotoQuerySet):
     def with_content(self, *digests: str) -> "PhotoQuerySet":
         """Photos that were sent as, or are stored as, bytes of one of these SHA-256."""
         return self.filter(Q(sha256__in=digests) | Q(stored_sha256__in=digests))
@@ -53,28 +51,7 @@ class PhotoQuerySet(models.QuerySet):
         )
         within = Case(When(decision=Decision.BREED, draw__gt=0, then=F("probability")), default=0.0)
         answered = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL)
-        return answered.annotate(draw=F("pk") % BLIND_ONE_IN).order_by(rank, within, "pk")
-
-    def stuck(self, now: datetime | None = None) -> "PhotoQuerySet":
-        """Photos that wait for the classifier for longer than anybody should."""
-        return self.filter(pk__in=Prediction.objects.stuck(now).values("photo"))
-
-    def classify_again(self, priority: int = Prediction.Priority.BULK) -> int:
-        """Let the classifier look again; what is answered stays answered until then. Returns how many wait newly."""
-        with transaction.atomic():
-            count = Prediction.objects.wish_again(self, priority)
-            self.filter(status=Photo.Status.FAILED).update(status=Photo.Status.PENDING, updated_at=timezone.now())
-            transaction.on_commit(hint)
-        return count
-
-    def confirmable_as(self, breed: Breed) -> "PhotoQuerySet":
-        """What the classifier alone calls this breed, the surest first; those that are to be shown blind stay away."""
-        named = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL, decision=Decision.BREED, breed=breed)
-        return named.annotate(draw=F("pk") % BLIND_ONE_IN).exclude(draw=0).order_by("-probability", "pk")
-
-    def confirmed(self) -> "PhotoQuerySet":
-        """Those whose breed a person has named."""
-        return self.filter(source=Photo.Source.HUMAN, decision__in=[Decision.BREED, Decision.CROSS])
+        return answered.with_draw().order_by(rank, within, "pk")
 
     def search(self, text: str, breeds: list[Breed] | None = None) -> "PhotoQuerySet":
         """Each word in the breed (label, French or English name, synonym), in the group or in the dog's name.
@@ -102,23 +79,12 @@ class PhotoQuerySet(models.QuerySet):
             return self.model.objects.filter(pk__in=moved).update(animal=animal, position=0, updated_at=timezone.now())
 
 
-class Photo(models.Model):
-    """A photo and what the index says of it.
+class Photo(AnsweredPhoto):
+    """A photo of the shelter: its files, who sent it, and the dog it is filed under.
 
-    `decision`, `breed`, `second_breed` (of a cross), `group`, `probability` and `source` repeat the newest answer, so
-    that lists need no other table; what a person decided is never overwritten by a classifier. `image` is what was
-    sent without its position: the hash of the bytes as sent finds the photo again, and so does that of the bytes as
-    stored, where they differ.
+    `image` is the file as it was sent, without the position. The hash of the bytes as sent finds the photo again, and
+    so does the hash of the bytes as stored, where they differ.
     """
-
-    class Status(models.TextChoices):
-        PENDING = "pending", _("waiting for the classifier")
-        DONE = "done", _("answered")
-        FAILED = "failed", _("failed")
-
-    class Source(models.TextChoices):
-        MODEL = "model", _("classifier")
-        HUMAN = "human", _("person")
 
     animal = models.ForeignKey(
         Animal, models.SET_NULL, null=True, blank=True, related_name="photos", verbose_name=_("animal")
@@ -144,32 +110,14 @@ class Photo(models.Model):
     position_rule = models.PositiveSmallIntegerField(
         _("rule by which the position was removed"), default=0, editable=False
     )
-    updated_at = models.DateTimeField(_("changed"), default=timezone.now, db_index=True)
-
-    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PENDING)
-    decision = models.CharField(_("decision"), max_length=10, choices=Decision, blank=True)
-    breed = models.ForeignKey(
-        Breed, models.PROTECT, null=True, blank=True, related_name="photos", verbose_name=_("breed")
-    )
-    second_breed = models.ForeignKey(
-        Breed, models.PROTECT, null=True, blank=True, related_name="+", verbose_name=_("second breed")
-    )
-    group = models.CharField(_("group"), max_length=50, choices=BreedGroup, blank=True)
-    probability = models.FloatField(_("probability"), null=True, blank=True)
-    source = models.CharField(_("source"), max_length=10, choices=Source, blank=True)
-    # What lists sort by: a column, so that it can be indexed together with the key on every database.
-    sureness = models.GeneratedField(
-        expression=Coalesce("probability", 0.0), output_field=models.FloatField(), db_persist=True
-    )
-
     objects = PhotoQuerySet.as_manager()
 
     # What `breeds.classifier.remove_location` removes has a number: raise it when more is removed, so that
     # `manage.py remove_locations` goes through the photos again. 0: nobody knows what the original still tells.
     POSITION_RULE = 1
 
-    INDEX = ["decision", "breed", "second_breed", "group", "probability", "source", "updated_at"]
-    THUMBNAILS = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
+    FILTERS: ClassVar = AnsweredPhoto.FILTERS | {"animal": "animal__name"}
+    THUMBNAILS: ClassVar = {"small": 240, "medium": 480}  # what lists show; pixels of the longer side
 
     class Meta:
         verbose_name = _("photo")
@@ -232,56 +180,14 @@ class Photo(models.Model):
                 transaction.on_commit(hint)
         return prediction
 
-    def index_prediction(self, prediction: Prediction) -> None:
-        """Take over the end of a prediction, unless a person has decided. One conditional update."""
-        now = timezone.now()
-        rows = type(self).objects.filter(pk=self.pk)
-        if prediction.status == Prediction.Status.FAILED:
-            if rows.filter(status=self.Status.PENDING).update(status=self.Status.FAILED, updated_at=now):
-                Delivery.objects.announce(Event.PREDICTION_FAILED, self.pk)
-            return
-        state = {"status": self.Status.DONE, "updated_at": now}
+    def index_prediction(self, prediction: Prediction, **columns) -> None:
+        """As above, with the preview that `keep_look` saved before."""
         if self.preview:
-            state["preview"] = self.preview.name  # which `keep_look` made on the way
-        if not self._index_answer(prediction, **state):
-            rows.update(**state)  # a person has decided
-        Delivery.objects.announce(Event.PREDICTION_DONE, self.pk)
+            columns["preview"] = self.preview.name
+        super().index_prediction(prediction, **columns)
 
-    def _index_answer(self, prediction: Prediction, **state) -> int:
-        """One conditional update, which writes `state` as well; 0 where a person has decided."""
-        breed = Breed.objects.filter(slug=prediction.label).values("pk") if prediction.label else None
-        return (
-            type(self)
-            .objects.filter(pk=self.pk)
-            .exclude(source=self.Source.HUMAN)
-            .update(
-                decision=prediction.decision,
-                breed=breed,
-                second_breed=None,
-                group=prediction.group,
-                probability=prediction.probability,
-                source=self.Source.MODEL,
-                **state,
-            )
-        )
-
-    def index_review(self, review: Review | None) -> None:
-        """Follow the review that stands; where none does any more, the classifier's newest answer again."""
-        self.follow(review)
-        type(self).objects.filter(pk=self.pk).update(**{name: getattr(self, name) for name in self.INDEX})
-        if review is None and (answer := self.newest_answer):
-            self._index_answer(answer)
-        Delivery.objects.announce(Event.REVIEW_CHANGED, self.pk)
-
-    def follow(self, review: Review | None) -> None:
-        """What the index says while this review counts, in this object alone: whoever calls it writes `INDEX`."""
-        self.decision = review.decision if review else ""
-        self.breed = review.breed if review else None
-        self.second_breed = review.second_breed if review else None
-        self.group = review.group if review else ""
-        self.probability = None
-        self.source = self.Source.HUMAN if review else ""
-        self.updated_at = timezone.now()
+    def announce(self, event: str) -> None:
+        Delivery.objects.announce(Event(event), self.pk)
 
     def delete_with_files(self) -> None:
         """The row first, its files once that is committed: never a row without a file."""
@@ -291,13 +197,29 @@ class Photo(models.Model):
             self.delete()
             transaction.on_commit(lambda: [storage.delete(name) for storage, name in files])
 
-    def keep_look(self, preview, dhash: int) -> None:
-        """What pages show of the photo, and what finds its twins: made once, whatever classifier looks at it."""
+    def read_original(self) -> bytes:
+        with self.image.open("rb") as file:
+            return file.read()
+
+    def keep_look(self, preview: bytes, dhash: int) -> None:
+        """Made once, whichever classifier looks at the photo."""
         is_new = not self.preview
         if is_new:  # `index_prediction` writes its name, together with the answer
-            self.preview.name = self.preview.storage.save(self.preview_name, preview)
+            self.preview.name = self.preview.storage.save(self.preview_name, ContentFile(preview))
         if is_new or not Fingerprint.objects.filter(photo=self).exists():
             Fingerprint.objects.record(self, dhash)
+
+    @property
+    def thumbnail_url(self) -> str:
+        return reverse("photo_file", args=[self.pk, "small"]) if self.preview else ""
+
+    @property
+    def dog_key(self) -> str:
+        return f"animal-{self.animal_id}" if self.animal_id else ""
+
+    @property
+    def export_name(self) -> str:
+        return self.sha256[:16] + PurePosixPath(self.image.name).suffix
 
     @property
     def twin(self) -> "Photo | None":
@@ -321,11 +243,6 @@ class Photo(models.Model):
     def preview_name(self) -> str:
         return f"previews/{self.sha256[:2]}/{self.sha256}.jpg"
 
-    def save_preview(self, content) -> None:
-        name = self.preview.storage.save(self.preview_name, content)
-        type(self).objects.filter(pk=self.pk).update(preview=name)
-        self.preview.name = name
-
     @property
     def already_sent(self) -> str:
         """Where whoever sends it again finds it."""
@@ -342,20 +259,3 @@ class Photo(models.Model):
         if self.status != self.Status.DONE:
             return str(self.get_status_display())
         return words.sentence(self.decision, self.breed, self.group, self.probability)
-
-    @property
-    def by_person(self) -> bool:
-        return self.source == self.Source.HUMAN
-
-    def hides(self, answer: Prediction | None) -> bool:
-        """Is this a sure answer that the review queue does not show, so that what people say measures it fairly?"""
-        return bool(answer) and answer.decision == Decision.BREED and self.pk % BLIND_ONE_IN == 0
-
-    @property
-    def newest_answer(self) -> Prediction | None:
-        return self.predictions.filter(status=Prediction.Status.DONE).order_by("-pk").first()
-
-    @cached_property
-    def standing_review(self) -> Review | None:
-        """What a person said last and did not take back."""
-        return self.reviews.standing().select_related("by", "breed", "second_breed").first()

@@ -1,20 +1,15 @@
-"""What rules of retention have removed: rows that are only ever appended."""
+"""What the rules of retention have removed."""
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-
-class AppendOnlyQuerySet(models.QuerySet):
-    def update(self, **fields):
-        raise TypeError("Expected a removal to stay as it was written. Received: a change.")
-
-    bulk_update = delete = update
+from breeds.models import AppendOnly
 
 
-class Removal(models.Model):
-    """That something was removed by a rule, and when. Of a photo its hashes stay, so that it is known if it comes back
-    up; neither its name nor who sent it does."""
+class Removal(AppendOnly):
+    """A rule removed something at this time. Of a photo the hash stays, so that it is recognised if it is sent again;
+    its name and its sender do not stay."""
 
     class Rule(models.TextChoices):
         LOOSE_PHOTO = "loose photo", _("photo of no dog")
@@ -29,19 +24,9 @@ class Removal(models.Model):
     size = models.PositiveBigIntegerField(_("bytes"), default=0, editable=False)
     removed_at = models.DateTimeField(_("removed"), default=timezone.now, editable=False)
 
-    objects = AppendOnlyQuerySet.as_manager()
-
     class Meta:
         verbose_name = _("removal")
         ordering = ["-pk"]
 
     def __str__(self):
         return f"{self.get_rule_display()} {self.object_id}"
-
-    def save(self, *arguments, **options):
-        if not self._state.adding:
-            raise TypeError("Expected a removal to stay as it was written. Received: a change.")
-        super().save(*arguments, **options)
-
-    def delete(self, *arguments, **options):
-        raise TypeError("Expected a removal to stay as it was written. Received: a deletion.")

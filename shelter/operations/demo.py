@@ -11,6 +11,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils import timezone
+from PIL import Image, ImageDraw
 
 from breeds.classifier import active_version
 from breeds.models import Breed, Decision, Prediction, Review
@@ -193,8 +194,6 @@ def store_picture(coat: str) -> tuple[str, str, int]:
 
 def drawn_dog(coat: str) -> bytes:
     """A JPEG of a sitting dog on a meadow."""
-    from PIL import Image, ImageDraw
-
     image = Image.new("RGB", (600, 450), "#c4dbe8")
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 310, 600, 450), fill="#86a562")

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from django.db.models import prefetch_related_objects
+
 from breeds import words
-from breeds.models import Breed, Prediction
+from breeds.models import Breed, Prediction, standing_reviews_prefetch
 from shelter.intake.refusals import refusal
 
 SHOWN_CANDIDATES = 3
@@ -33,12 +35,10 @@ class Answer:
 
 
 def answers_of(photos: Iterable) -> dict[int, Answer]:
-    """Key of a photo -> its answer. Two queries, however many photos; one more for each that a person has decided."""
+    """Key of a photo -> its answer. At most four queries, however many photos."""
     photos = list(photos)
-    newest: dict[int, Prediction] = {}
-    predictions = Prediction.objects.without_vectors().filter(photo__in=photos).select_related("version")
-    for prediction in predictions.order_by("-pk"):
-        newest.setdefault(prediction.photo_id, prediction)
+    newest = Prediction.objects.without_vectors().select_related("version").newest_of(photos)
+    prefetch_related_objects(photos, standing_reviews_prefetch())
     slugs = {candidate["label"] for prediction in newest.values() for candidate in _best(prediction)}
     breeds = Breed.objects.in_bulk(slugs, field_name="slug") if slugs else {}
     return {photo.pk: _answer_of(photo, newest.get(photo.pk), breeds) for photo in photos}

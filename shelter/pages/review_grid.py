@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
 from breeds.caution import CONCERNED, may_see_cautions
-from breeds.models import Breed, Decision, Prediction, Review, ReviewRefused, ReviewTurn
+from breeds.models import Breed, Prediction, Review, ReviewRefused, ReviewTurn
 from shelter.models import Photo
 from shelter.pages.review_queue import remember_step
 
@@ -31,28 +31,22 @@ def grid(request):
     breed = breed or (waiting[0][0] if waiting else None)
     photos = Photo.objects.confirmable_as(breed).select_related("animal", "breed", "second_breed") if breed else None
     cards = ReviewTurn.objects.grid_for(request.user, photos, CARDS) if breed else []
-    answers = _newest_answers(cards)
+    answers = Prediction.objects.answers().only("photo").newest_of(cards)
     context = {
         "breed": breed,
         "breeds": waiting,
         "caution": may_see_cautions(request.user) and breed is not None and breed.slug in CONCERNED,
-        "cards": [(photo, answers[photo.pk]) for photo in cards if photo.pk in answers],
+        "cards": [(photo, answers[photo.pk].pk) for photo in cards if photo.pk in answers],
     }
     return render(request, "shelter/review_grid.html", context)
 
 
 def _waiting_breeds() -> list[tuple[Breed, int]]:
     """The breeds that the model alone has named, the most frequent first; the few that are shown blind count too."""
-    named = Photo.objects.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL, decision=Decision.BREED)
+    named = Photo.objects.named_by_classifier()
     counts = dict(named.exclude(breed=None).order_by().values_list("breed").annotate(n=Count("pk")))
     breeds = Breed.objects.in_bulk(counts)
     return sorted(((breeds[pk], n) for pk, n in counts.items()), key=lambda pair: (-pair[1], pair[0].name))
-
-
-def _newest_answers(photos: list[Photo]) -> dict[int, int]:
-    """photo -> the answer that the card shows."""
-    done = Prediction.objects.filter(photo__in=photos, status=Prediction.Status.DONE).order_by("pk")
-    return dict(done.values_list("photo", "pk"))
 
 
 @dataclass

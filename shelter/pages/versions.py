@@ -140,7 +140,7 @@ def model_try(request, pk):
     except BadCheckpoint as error:
         messages.error(request, _("This version cannot be tried. %(error)s") % {"error": error})
     else:
-        version.wish_trial()
+        version.request_trial()
         hint_trials()
         log_change(request.user, [version], _("Tried in the shadow."))
         messages.success(request, _("The workers are trying it, behind everybody's photos. Nobody sees its answers."))

@@ -5,6 +5,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from breeds import words
+from breeds.models import Review
 from breeds.quality import Figure
 
 register = template.Library()
@@ -13,6 +14,11 @@ register = template.Library()
 @register.filter
 def percent(share: float, digits: int = 0) -> str:
     return words.percent(share, digits)
+
+
+@register.filter
+def verdict(review: Review) -> str:
+    return words.verdict(review)
 
 
 @register.simple_tag

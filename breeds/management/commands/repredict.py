@@ -52,7 +52,7 @@ class Command(MaintenanceCommand):
     def _queue(self, version: ClassifierVersion | None, filters: list[str]) -> None:
         if version is None or not version.is_active:
             raise CommandError(f"Expected the active version; activate it first, or use --shadow. Received: {version}.")
-        count = Prediction.objects.wish_for_all(shadow.all_photos(filters), version)
+        count = Prediction.objects.request_missing(shadow.all_photos(filters), version)
         if count:
             hint()
         self.say(f"{count:,} photos queued for {version}")

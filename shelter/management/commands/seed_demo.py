@@ -1,6 +1,7 @@
 from django.core.management.base import BaseCommand, CommandError
 
 from shelter.models import Photo
+from shelter.operations.demo import seed
 
 
 class Command(BaseCommand):
@@ -11,8 +12,6 @@ class Command(BaseCommand):
         parser.add_argument("--force", action="store_true", help="even where there are real photos")
 
     def handle(self, *, photos, force, **options):
-        from shelter.operations.demo import seed
-
         if photos < 1:
             raise CommandError(f"Expected a number of photos above 0. Received: {photos}.")
         real = Photo.objects.exclude(uploaded_by__username__startswith="demo-").count()
