@@ -57,10 +57,11 @@ test-all: $(VENV)/.development  ## run all tests, those in Chromium too
 cluster-test: $(VENV)/.development  ## run compose.yaml on machines of its own, and cut some off (needs root, Debian)
 	@.ci/cluster-test
 
-lint: $(VENV)/.development  ## check style, the client's types, missing migrations, the image and the composition
+lint: $(VENV)/.development  ## check style, types, missing migrations, the image and the composition
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict --no-error-summary clients/python/flair_client.py
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml

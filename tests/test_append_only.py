@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from breeds.audit import log_change
-from breeds.models import Activation, Review
+from breeds.models import Activation, AppendOnlyError, Review
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import upload_photo
 from shelter.models import Removal
@@ -51,13 +51,21 @@ def test_the_database_itself_refuses_a_change(rows, table, column):
         assert refused(f"DELETE FROM {table} WHERE id = %s", rows[table].pk)
 
 
-def test_code_changes_no_line_of_the_log_and_no_activation(rows, anne):
-    for table, field in [("django_admin_log", "change_message"), ("breeds_activation", "at")]:
-        row = rows[table]
-        with pytest.raises(IntegrityError), transaction.atomic():
-            row.save()
-        with pytest.raises(IntegrityError), transaction.atomic():
-            type(row).objects.update(**{field: getattr(row, field)})
+@pytest.mark.parametrize(
+    ("table", "field", "error"),
+    [
+        ("django_admin_log", "change_message", IntegrityError),
+        ("breeds_activation", "at", AppendOnlyError),
+        ("breeds_review", "reason", AppendOnlyError),
+        ("shelter_removal", "days", AppendOnlyError),
+    ],
+)
+def test_code_changes_no_row_of_history(rows, table, field, error):
+    row = rows[table]
+    with pytest.raises(error), transaction.atomic():
+        row.save()
+    with pytest.raises(error), transaction.atomic():
+        type(row).objects.update(**{field: getattr(row, field)})
 
 
 def test_the_admin_and_the_api_have_no_way_to_change_them(client, chloe, rows, api):

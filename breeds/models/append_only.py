@@ -4,6 +4,8 @@ Some tables have triggers in the database that refuse the same (`shelter.migrati
 reviews, by the database's cascade.
 """
 
+from typing import TypeVar
+
 from django.db import models
 
 
@@ -14,7 +16,10 @@ class AppendOnlyError(TypeError):
         super().__init__("Rows of this table are only appended: they are never changed or deleted.")
 
 
-class AppendOnlyQuerySet(models.QuerySet):
+Row = TypeVar("Row", bound=models.Model)
+
+
+class AppendOnlyQuerySet(models.QuerySet[Row]):
     def update(self, **fields):
         raise AppendOnlyError
 
@@ -29,8 +34,8 @@ class AppendOnlyQuerySet(models.QuerySet):
     def delete(self):
         raise AppendOnlyError
 
-    delete.alters_data = True
-    delete.queryset_only = True
+    delete.alters_data = True  # type: ignore[attr-defined]  # Django: no template may call it
+    delete.queryset_only = True  # type: ignore[attr-defined]  # Django: no manager has it
 
 
 class AppendOnly(models.Model):

@@ -34,7 +34,7 @@ class Decision(models.TextChoices):
     CROSS = "cross", _("cross of two breeds")
 
 
-class BreedQuerySet(models.QuerySet):
+class BreedQuerySet(models.QuerySet["Breed"]):
     def seed(self) -> int:
         """Write the catalogue into the database; breeds that people added stay. Returns how many it holds."""
         entries = read_catalogue().values()

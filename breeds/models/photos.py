@@ -5,7 +5,7 @@ the imports do not.
 """
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Self, TypeVar, cast
 
 from django.db import models, transaction
 from django.db.models import F, Prefetch
@@ -26,31 +26,34 @@ BLIND_ONE_IN = 20
 
 def photo_model() -> type["AnsweredPhoto"]:
     """The model that fills in `AnsweredPhoto`. The only reflection in `breeds`: a test refuses any other."""
-    return Prediction._meta.get_field("photo").related_model
+    return cast("type[AnsweredPhoto]", Prediction._meta.get_field("photo").related_model)
 
 
-class AnsweredPhotoQuerySet(models.QuerySet):
-    def with_draw(self):
+PhotoRow = TypeVar("PhotoRow", bound="AnsweredPhoto")
+
+
+class AnsweredPhotoQuerySet(models.QuerySet[PhotoRow]):
+    def with_draw(self) -> Self:
         """Annotate `draw`: 0 for photos that are drawn to be reviewed blind (as `AnsweredPhoto.is_drawn`)."""
         return self.annotate(draw=F("pk") % BLIND_ONE_IN)
 
-    def named_by_classifier(self):
+    def named_by_classifier(self) -> Self:
         """Photos that the classifier alone named a breed for."""
         return self.filter(status=AnsweredPhoto.Status.DONE, source=AnsweredPhoto.Source.MODEL, decision=Decision.BREED)
 
-    def confirmable_as(self, breed: Breed):
+    def confirmable_as(self, breed: Breed) -> Self:
         """Photos that the classifier alone calls this breed, the surest first, without those drawn to be blind."""
         return self.named_by_classifier().filter(breed=breed).with_draw().exclude(draw=0).order_by("-probability", "pk")
 
-    def confirmed(self):
+    def confirmed(self) -> Self:
         """Photos whose breed a person named."""
         return self.filter(source=AnsweredPhoto.Source.HUMAN, decision__in=[Decision.BREED, Decision.CROSS])
 
-    def with_standing_reviews(self):
+    def with_standing_reviews(self) -> Self:
         """Prefetch `standing_reviews`, by one query for all photos."""
         return self.prefetch_related(standing_reviews_prefetch())
 
-    def stuck(self, now: datetime | None = None):
+    def stuck(self, now: datetime | None = None) -> Self:
         """Photos that have waited too long for the classifier."""
         return self.filter(pk__in=Prediction.objects.stuck(now).values("photo"))
 
@@ -102,6 +105,8 @@ class AnsweredPhoto(models.Model):
     sureness = models.GeneratedField(
         expression=Coalesce("probability", 0.0), output_field=models.FloatField(), db_persist=True
     )
+
+    objects = AnsweredPhotoQuerySet["AnsweredPhoto"].as_manager()
 
     INDEX: ClassVar = ["decision", "breed", "second_breed", "group", "probability", "source", "updated_at"]
     # Filters of `manage.py repredict --filter NAME=VALUE`, and the column of each.
@@ -208,12 +213,12 @@ class AnsweredPhoto(models.Model):
 
     @property
     def newest_answer(self) -> Prediction | None:
-        return self.predictions.answers().order_by("-pk").first()
+        return Prediction.objects.answers().filter(photo=self.pk).order_by("-pk").first()
 
     @cached_property
     def standing_reviews(self) -> list[Review]:
         """The reviews that nobody withdrew, the newest first."""
-        return list(self.reviews.standing().with_names())
+        return list(Review.objects.standing().filter(photo=self.pk).with_names())
 
     @property
     def standing_review(self) -> Review | None:

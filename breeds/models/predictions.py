@@ -29,7 +29,7 @@ def unpack_floats(packed: bytes | memoryview) -> np.ndarray:
     return np.frombuffer(packed, "<f2")
 
 
-class PredictionQuerySet(models.QuerySet):
+class PredictionQuerySet(models.QuerySet["Prediction"]):
     def answers(self) -> "PredictionQuerySet":
         return self.filter(status=Prediction.Status.DONE)
 

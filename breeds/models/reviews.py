@@ -35,7 +35,7 @@ class Recorded:
     newer: Prediction | None = None
 
 
-class ReviewQuerySet(AppendOnlyQuerySet):
+class ReviewQuerySet(AppendOnlyQuerySet["Review"]):
     def standing(self) -> "ReviewQuerySet":
         """Reviews that nobody withdrew, the newest first: the first one of a photo counts."""
         return self.exclude(verdict=Review.Verdict.WITHDRAW).filter(withdrawal=None).order_by("-pk")
@@ -112,9 +112,9 @@ def _group_of(breed: Breed | None, second_breed: Breed | None) -> str:
 
 
 def _confirmed(prediction: Prediction | None) -> dict:
-    """What somebody says who confirms this answer."""
+    """Breed and group of a review that confirms this answer."""
     breed = Breed.objects.filter(slug=prediction.label).first() if prediction and prediction.label else None
-    if breed is None and not (prediction and prediction.decision == Decision.GROUP):
+    if prediction is None or (breed is None and prediction.decision != Decision.GROUP):
         raise ReviewRefused(
             "nothing_to_confirm", gettext("There is no breed or group here to confirm. Name the breed.")
         )
@@ -137,7 +137,7 @@ class Review(AppendOnly):
         WITHDRAW = "withdraw", _("withdrawn")
 
         @classmethod
-        def sayable(cls) -> list[tuple[str, str]]:
+        def sayable(cls) -> list[tuple]:
             """Choices that name what the photo shows; a withdrawal names a review instead."""
             return [(value, label) for value, label in cls.choices if value != cls.WITHDRAW]
 
@@ -172,7 +172,7 @@ class Review(AppendOnly):
     )
     created_at = models.DateTimeField(_("reviewed"), default=timezone.now)
 
-    objects = ReviewQuerySet.as_manager()
+    objects = ReviewQuerySet.as_manager()  # type: ignore[misc]  # in place of the base's manager
 
     class Meta:
         verbose_name = _("review")
@@ -212,8 +212,9 @@ class Review(AppendOnly):
         """What the photo's index says while this review counts."""
         if self.verdict == self.Verdict.CONFIRM and self.breed_id is None:
             return Decision.GROUP
-        return {
+        decisions: dict[str, Decision] = {
             self.Verdict.CROSS: Decision.CROSS,
             self.Verdict.NOT_A_DOG: Decision.NOT_A_DOG,
             self.Verdict.CANNOT_TELL: Decision.UNSURE,
-        }.get(self.verdict, Decision.BREED)
+        }
+        return decisions.get(self.verdict, Decision.BREED)

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 
-class ReviewTurnQuerySet(models.QuerySet):
+class ReviewTurnQuerySet(models.QuerySet["ReviewTurn"]):
     def next_for(self, user, photos, now: datetime | None = None):
         """The photo that `user` is to look at: the one held already, or the first of `photos` that nobody holds.
 

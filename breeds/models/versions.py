@@ -16,7 +16,7 @@ from breeds.models.breeds import BreedGroup, Decision
 from breeds.models.leases import lease_end, lease_is_over
 
 
-class ClassifierVersionQuerySet(models.QuerySet):
+class ClassifierVersionQuerySet(models.QuerySet["ClassifierVersion"]):
     def active(self) -> "ClassifierVersion | None":
         return next(iter(self.filter(is_active=True).order_by()[:1]), None)  # there is one at most: no need to sort
 

@@ -155,14 +155,16 @@ def decide(
     candidates = tuple(Candidate(labels[i].slug, float(probs[i])) for i in offered[:top_k])
     best, probability = labels[offered[0]], float(probs[offered[0]])
     if energy < thresholds.energy:
-        reasons = (Reason(Because.NO_DOG, float(energy), thresholds.energy),)
-        return Decision(Level.NOT_A_DOG, "", "", probability, candidates, reasons)
+        no_dog = Reason(Because.NO_DOG, float(energy), thresholds.energy)
+        return Decision(Level.NOT_A_DOG, "", "", probability, candidates, (no_dog,))
     masked = float(probs[_wild(labels)].sum())
     least = max(thresholds.breed, masked)
-    reasons = (_why_breed([Candidate(labels[i].slug, float(probs[i])) for i in offered[:2]], least),)
-    unfamiliar = None not in (familiarity, thresholds.familiarity) and familiarity < thresholds.familiarity
-    if probability >= least and unfamiliar:
-        reasons = (Reason(Because.UNFAMILIAR, float(familiarity), thresholds.familiarity, (best.slug,)),)
+    reasons: tuple[Reason, ...] = (
+        _why_breed([Candidate(labels[i].slug, float(probs[i])) for i in offered[:2]], least),
+    )
+    least_familiar = thresholds.familiarity
+    if probability >= least and least_familiar is not None and familiarity is not None and familiarity < least_familiar:
+        reasons = (Reason(Because.UNFAMILIAR, float(familiarity), least_familiar, (best.slug,)),)
     elif probability >= least:
         return Decision(Level.BREED, best.slug, best.group, probability, candidates, reasons)
     groups = group_probabilities(probs, labels)

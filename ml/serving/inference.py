@@ -92,7 +92,8 @@ class SessionPool:
 
     def answer_all(self, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """N uint8 images (H, W, C) -> {"logits": (N, C), "embedding": (N, D)} float32, in their order."""
-        answers, images = [], iter(images)
+        answers: list[dict[str, np.ndarray]] = []
+        images = iter(images)
         with ThreadPoolExecutor(self.size) as pool:
             while some := list(islice(images, 256)):  # or the pool would hold all of them at once
                 answers += pool.map(self, some)

@@ -3,6 +3,7 @@
 import re
 from datetime import date
 
+from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Case, Count, Exists, OuterRef, Q, Subquery, Value, When
@@ -28,7 +29,7 @@ class FoldedField(models.CharField):
 
     def __init__(self, *args, source: str = "name", **options):
         self.source = source
-        super().__init__(*args, editable=False, **{"max_length": 200} | options)
+        super().__init__(*args, **{"max_length": 200} | options | {"editable": False})
 
     def deconstruct(self):
         name, path, args, options = super().deconstruct()
@@ -68,7 +69,7 @@ def date_errors(born: date | None, arrived: date | None, born_about: bool) -> di
     return errors
 
 
-class AnimalQuerySet(models.QuerySet):
+class AnimalQuerySet(models.QuerySet["Animal"]):
     def search(self, text: str) -> "AnimalQuerySet":
         """By name, accents and case ignored, each word anywhere in it; or by the beginning of the microchip."""
         found = self
@@ -99,7 +100,7 @@ class AnimalQuerySet(models.QuerySet):
 
     def with_covers(self) -> "AnimalQuerySet":
         """Each with `cover_id`, the photo that stands for it, and `photo_count`; no query per row."""
-        photos = self.model._meta.get_field("photos").related_model.objects.filter(animal=OuterRef("pk")).order_by()
+        photos = apps.get_model("shelter", "Photo").objects.filter(animal=OuterRef("pk")).order_by()
         return self.annotate(
             cover_id=Coalesce("main_photo", Subquery(photos.order_by("position", "pk").values("pk")[:1])),
             photo_count=Coalesce(Subquery(photos.values("animal").annotate(n=Count("pk")).values("n")), 0),

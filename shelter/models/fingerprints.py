@@ -37,7 +37,7 @@ def is_telling(dhash: int) -> bool:
     return TELLING_BITS <= dhash.bit_count() <= 64 - TELLING_BITS
 
 
-class FingerprintQuerySet(models.QuerySet):
+class FingerprintQuerySet(models.QuerySet["Fingerprint"]):
     def near(self, dhash: int) -> list[tuple[int, int]]:
         """(distance in bits, key of the photo) of all photos within `NEAR_BITS`, the nearest and oldest first."""
         if not is_telling(dhash):

@@ -37,7 +37,7 @@ def hint_imports() -> None:
     send_hint("shelter.tasks.run_imports")
 
 
-class ImportQuerySet(models.QuerySet):
+class ImportQuerySet(models.QuerySet["Import"]):
     @staticmethod
     def count_files(batches: Iterable["Import"]) -> None:
         """Give all of them their `counts` by one query."""
@@ -64,7 +64,8 @@ class ImportQuerySet(models.QuerySet):
             key = uuid.uuid5(uuid.NAMESPACE_OID, f"{user.pk}|{name}|{size}|{stamp}|{time}")
             batch, _created = self.get_or_create(key=key, defaults=fields)
             if batch.status == Import.Status.RECEIVING:
-                return batch
+                break
+        return batch
 
     def from_disk(self, kind: str, sources: list[Path], user) -> "Import":
         """The unfinished import of these paths, or a new one."""
@@ -328,7 +329,7 @@ class Import(models.Model):
         """The receipt of this very file, whose answer was lost on the way to the sender."""
         return self.items.filter(photo=photo, path=path, outcome=ImportItem.Outcome.ACCEPTED).first()
 
-    def dogs(self) -> list[dict]:
+    def dogs(self) -> list:
         """[{dog, count}]: folders whose photos are under no animal yet, with the name that each suggests."""
         return list(
             self.items.exclude(dog="")
@@ -339,7 +340,7 @@ class Import(models.Model):
         )
 
 
-class ImportItemQuerySet(models.QuerySet):
+class ImportItemQuerySet(models.QuerySet["ImportItem"]):
     def waiting(self) -> "ImportItemQuerySet":
         return self.filter(outcome=ImportItem.Outcome.WAITING).order_by("position")
 

@@ -24,7 +24,7 @@ from shelter.models.fingerprints import Fingerprint
 from shelter.models.webhooks import Delivery, Event
 
 
-class PhotoQuerySet(AnsweredPhotoQuerySet):
+class PhotoQuerySet(AnsweredPhotoQuerySet["Photo"]):
     def with_content(self, *digests: str) -> "PhotoQuerySet":
         """Photos that were sent as, or are stored as, bytes of one of these SHA-256."""
         return self.filter(Q(sha256__in=digests) | Q(stored_sha256__in=digests))
@@ -59,17 +59,19 @@ class PhotoQuerySet(AnsweredPhotoQuerySet):
         `dog` is no bare column, so that SQLite walks the photos once in the order of the list instead of gathering
         what each of thousands of dogs has in an index: bounded for every word, where that takes seconds for "a".
         """
-        found = self.alias(dog=Coalesce("animal", 0))
-        breeds = list(Breed.objects.all()) if breeds is None and words.fold(text) else breeds
-        for word in words.fold(text).split():
+        photos = self.alias(dog=Coalesce("animal", 0))
+        texts = words.fold(text).split()
+        if breeds is None:
+            breeds = list(Breed.objects.all()) if texts else []
+        for word in texts:
             named = [breed.pk for breed in breeds if words.matches(breed, word)]
-            found = found.filter(
+            photos = photos.filter(
                 Q(breed__in=named)
                 | Q(second_breed__in=named)
                 | Q(group__in=[group for group in BreedGroup if words.group_matches(group, word)])
                 | Q(dog__in=Animal.objects.search(word).values("pk"))
             )
-        return found
+        return photos
 
     def file_under(self, animal: Animal | None) -> int:
         """File these photos under a dog, or under none; each leaves the dog it was filed under. Returns how many."""
@@ -110,7 +112,7 @@ class Photo(AnsweredPhoto):
     position_rule = models.PositiveSmallIntegerField(
         _("rule by which the position was removed"), default=0, editable=False
     )
-    objects = PhotoQuerySet.as_manager()
+    objects = PhotoQuerySet.as_manager()  # type: ignore[misc]  # in place of the base's manager
 
     # What `breeds.classifier.remove_location` removes has a number: raise it when more is removed, so that
     # `manage.py remove_locations` goes through the photos again. 0: nobody knows what the original still tells.
@@ -190,12 +192,17 @@ class Photo(AnsweredPhoto):
         Delivery.objects.announce(Event(event), self.pk)
 
     def delete_with_files(self) -> None:
-        """The row first, its files once that is committed: never a row without a file."""
-        files = [(file.storage, file.name) for file in (self.image, self.preview) if file]
+        """Delete the row, and its files once that is committed: no row is ever without its file."""
+        files = [(file.storage, file.name) for file in (self.image, self.preview) if file.name]
         files += [(self.preview.storage, self.thumbnail_name(side)) for side in self.THUMBNAILS.values()]
+
+        def delete_files() -> None:
+            for storage, name in files:
+                storage.delete(name)
+
         with transaction.atomic():
             self.delete()
-            transaction.on_commit(lambda: [storage.delete(name) for storage, name in files])
+            transaction.on_commit(delete_files)
 
     def read_original(self) -> bytes:
         with self.image.open("rb") as file:
@@ -219,7 +226,7 @@ class Photo(AnsweredPhoto):
 
     @property
     def export_name(self) -> str:
-        return self.sha256[:16] + PurePosixPath(self.image.name).suffix
+        return self.sha256[:16] + PurePosixPath(self.image.name or "").suffix
 
     @property
     def twin(self) -> "Photo | None":

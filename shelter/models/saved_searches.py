@@ -5,7 +5,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 
-class SavedSearchQuerySet(models.QuerySet):
+class SavedSearchQuerySet(models.QuerySet["SavedSearch"]):
     def keep(self, user, name: str, query: str) -> bool:
         """Save the search, or change the one of that name; False where the user has as many as there may be."""
         if self.filter(user=user).exclude(name=name).count() >= SavedSearch.MOST:

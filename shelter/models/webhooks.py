@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
@@ -41,7 +41,7 @@ def hint_webhooks() -> None:
     send_hint("shelter.tasks.send_webhooks")
 
 
-class WebhookQuerySet(models.QuerySet):
+class WebhookQuerySet(models.QuerySet["Webhook"]):
     def active(self, now: datetime | None = None) -> "WebhookQuerySet":
         """Those that are told: of an account and a token (if one made it) that still open the API."""
         now = now or timezone.now()
@@ -50,10 +50,11 @@ class WebhookQuerySet(models.QuerySet):
 
     def with_last_delivery(self) -> "list[Webhook]":
         """Each with its newest message in `last_delivery`, if there is one. Two queries."""
-        hooks = list(self.annotate(last_pk=models.Max("deliveries__pk")))
-        deliveries = Delivery.objects.in_bulk([hook.last_pk for hook in hooks if hook.last_pk])
+        hooks: list[Webhook] = list(self)
+        last_pks = Delivery.objects.filter(webhook__in=hooks).order_by().values("webhook").annotate(last=Max("pk"))
+        newest = {delivery.webhook_id: delivery for delivery in Delivery.objects.filter(pk__in=last_pks.values("last"))}
         for hook in hooks:
-            hook.last_delivery = deliveries.get(hook.last_pk)
+            hook.last_delivery = newest.get(hook.pk)
         return hooks
 
 
@@ -61,6 +62,7 @@ class Webhook(models.Model):
     """Where to send what. The signing key is derived from `salt` and this installation's secret: no row holds it."""
 
     MOST = 20  # of one person
+    last_delivery: "Delivery | None" = None  # filled in by `with_last_delivery`
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="webhooks", verbose_name=_("user"))
     token = models.ForeignKey(
@@ -125,7 +127,7 @@ def pause_after(attempts: int) -> float | None:
     return PAUSES[attempts - 1] * (1 + secrets.randbelow(100) / 1000)
 
 
-class DeliveryQuerySet(models.QuerySet):
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def announce(self, event: str, photo_id: int) -> None:
         """Write a delivery for everybody who wants to know; in the transaction of what has happened."""
         if not Webhook.objects.exists():  # asked for every answer, so as little as possible
@@ -192,7 +194,7 @@ class Delivery(models.Model):
     def settle(self, answer_status: int | None, error: str) -> None:
         """After an attempt: sent, to be tried again later, or given up."""
         now = timezone.now()
-        fields = {"answer_status": answer_status, "error": error[:200]}
+        fields: dict[str, object] = {"answer_status": answer_status, "error": error[:200]}
         if not error:
             fields |= {"status": self.Status.SENT, "sent_at": now}
             self.webhook.succeeded()
