@@ -21,7 +21,8 @@ from breeds.models import Breed, ClassifierVersion, Prediction, Review
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import upload_photo
 from shelter.models import Animal, ApiToken, Import, Photo
-from shelter.operations import backup as backups
+from shelter.operations.backup import archive, restoring
+from shelter.operations.backup.rows import columns_of, kept_models
 from tests.support.s3_server import s3_server, storage_options
 from tests.support.serving import ROOT, serving, wait_until
 from tests.support.web import jpeg, upload
@@ -54,8 +55,8 @@ def shelter(anne, chloe, classifier, checkpoint):
 def rows() -> dict[str, list]:
     """Every row of every table that a backup holds, but for where the classifier lies."""
     found = {}
-    for model in filter(backups._is_kept, apps.get_models(include_auto_created=True)):
-        names = [column.attname for column in backups._columns(model) if column.attname != "folder"]
+    for model in kept_models():
+        names = [column.attname for column in columns_of(model) if column.attname != "folder"]
         values = model._base_manager.order_by("pk").values_list(*names)
         found[model._meta.label] = [[bytes(v) if isinstance(v, memoryview) else v for v in row] for row in values]
     return found
@@ -122,7 +123,7 @@ def test_it_goes_on_with_what_was_waiting(shelter, settings, tmp_path, classifie
 def test_it_backs_up_nothing_that_came_after_its_snapshot_and_forgets_what_was_deleted_meanwhile(
     shelter, settings, tmp_path, monkeypatch, anne, stored_files, django_capture_on_commit_callbacks
 ):
-    copy_files = backups._copy_files
+    copy_files = archive._copy_files
 
     def busy(*arguments):
         upload_photo(upload(jpeg(77)), user=anne)
@@ -130,7 +131,7 @@ def test_it_backs_up_nothing_that_came_after_its_snapshot_and_forgets_what_was_d
             Photo.objects.get(pk=shelter[0].pk).delete_with_files()
         return copy_files(*arguments)
 
-    monkeypatch.setattr(backups, "_copy_files", busy)
+    monkeypatch.setattr(archive, "_copy_files", busy)
     run("backup", tmp_path / "backup")
     another_machine(settings, tmp_path)
     with django_capture_on_commit_callbacks(execute=True):
@@ -214,7 +215,7 @@ def test_it_refuses_a_backup_of_a_newer_flair(backup):
     manifest = json.loads((backup / "manifest.json").read_text())
     del manifest["seal"]
     manifest["migrations"].append(["shelter", "9999_flying_dogs"])
-    backups._seal(backup / "manifest.json", manifest)
+    archive.write_manifest(backup / "manifest.json", manifest)
     with pytest.raises(CommandError, match="9999_flying_dogs"):
         run("restore", backup)
 
@@ -234,7 +235,7 @@ def test_it_takes_everything_back_where_the_restoring_stops_halfway(backup, monk
     def full(*_arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backups, "_load_rows", full)
+    monkeypatch.setattr(restoring, "load_rows", full)
     with pytest.raises(CommandError, match="nothing was kept"):
         run("restore", backup)
     assert stored_files() == set()
@@ -256,7 +257,7 @@ def test_it_leaves_nothing_of_a_backup_that_could_not_be_written(shelter, tmp_pa
     def full(*_arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backups, "_copy_out", full)
+    monkeypatch.setattr(archive, "_copy_out", full)
     with pytest.raises(CommandError, match="No space left"):
         run("backup", tmp_path / "backup")
     assert not [path for path in tmp_path.iterdir() if "backup" in path.name]

@@ -118,10 +118,15 @@ def test_it_removes_nothing_that_changed_since_it_was_found(photos, retention, m
     assert len(left()) == 2
 
 
-@pytest.mark.parametrize("arguments", [[], ["--photos", "0"], ["--apply"]])
+@pytest.mark.parametrize("arguments", [[], ["--apply"]])
 def test_it_refuses_to_guess(retention, arguments):
     with pytest.raises(CommandError, match="Expected"):
         retention(*arguments)
+
+
+def test_it_refuses_zero_days(retention):
+    with pytest.raises(CommandError, match=r"^Days must be at least 1\.$"):
+        retention("--photos", "0")
 
 
 def test_it_lets_nobody_change_what_was_written_down(photos, retention):

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from django.core.files.base import File
 from django.core.files.storage import Storage, default_storage
-from django.db.models import Exists, OuterRef, Q, TextChoices
+from django.db.models import Exists, OuterRef, Q, QuerySet, TextChoices
 from django.utils import timezone
 
 from breeds.models import Prediction
@@ -26,8 +26,8 @@ from shelter.models import Import, Photo
 SET_ASIDE = "set-aside"
 AT_ONCE = 500
 
+OVER = [Import.Status.DONE, Import.Status.FAILED]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_OPEN = [Prediction.Status.PENDING, Prediction.Status.RUNNING]
 
 
 class Kind(TextChoices):
@@ -95,48 +95,42 @@ class Consistency:
 
     def _is_damaged(self, photo: Photo) -> bool:
         try:
-            found = self._sha256(photo.image.name)
+            return self._sha256(photo.image.name) != stored_hash(photo)
         except FileNotFoundError:
             return self._is_still(photo)
-        return found != stored_hash(photo)
 
     def _sha256(self, name: str) -> str:
-        digest = hashlib.sha256()
-        with self.storage.open(name, "rb") as file:
-            for chunk in file.chunks():
-                digest.update(chunk)
-        return digest.hexdigest()
+        return sha256_of(self.storage.open(name))
 
     def _imports_without_pieces(self) -> Iterator[Finding]:
-        for batch in Import.objects.filter(kind=Import.Kind.ARCHIVE, source="").exclude(status__in=_OVER):
+        for batch in archives_in_pieces():
             for number in range(batch.received):
                 name = batch.part_path(number)
-                if not self._is_there(name) and Import.objects.filter(pk=batch.pk).exclude(status__in=_OVER).exists():
+                if not self._is_there(name) and archives_in_pieces().filter(pk=batch.pk).exists():
                     yield Finding(Kind.NO_PIECE, name)
 
     def _photos_nobody_was_asked_about(self) -> Iterator[Finding]:
-        asked = Prediction.objects.filter(photo=OuterRef("pk"), status__in=_OPEN)
-        for pk in Photo.objects.filter(~Exists(asked), status=Photo.Status.PENDING).values_list("pk", flat=True):
+        for pk in Photo.objects.filter(unasked(), status=Photo.Status.PENDING).values_list("pk", flat=True):
             yield Finding(Kind.UNASKED, photo=pk)
 
     # -- files --------------------------------------------------------------------------------------------------------
 
     def _files_without_rows(self, now: datetime) -> Iterator[Finding]:
-        for names in self._folders():
+        for names in self.folders():
             for start in range(0, len(names), AT_ONCE):
                 some = names[start : start + AT_ONCE]
                 for name in sorted(set(some) - self._known(some)):
                     if self._is_old(name, now):
                         yield Finding(Kind.ORPHAN, name)
 
-    def _folders(self, folder: str = "") -> Iterator[list[str]]:
-        """The names of the files of one folder after another, but for what lies aside."""
+    def folders(self, folder: str = "") -> Iterator[list[str]]:
+        """The names of the files of one folder after another, without those that were set aside."""
         folders, files = self._below(folder)
         if files:
             yield [f"{folder}/{name}".lstrip("/") for name in files]
         for name in folders:
             if (below := f"{folder}/{name}".lstrip("/")) != SET_ASIDE:
-                yield from self._folders(below)
+                yield from self.folders(below)
 
     def _below(self, folder: str) -> tuple[list[str], list[str]]:
         try:
@@ -206,12 +200,26 @@ class Consistency:
         return sha256
 
 
-_OVER = [Import.Status.DONE, Import.Status.FAILED]
-
-
-def _open_keys(keys: set[str]):
+def _open_keys(keys: set[str]) -> QuerySet:
     valid = [key for key in keys if re.fullmatch(r"[0-9a-f-]{36}", key)]
-    return Import.objects.filter(key__in=valid).exclude(status__in=_OVER).values_list("key", flat=True)
+    return Import.objects.filter(key__in=valid).exclude(status__in=OVER).values_list("key", flat=True)
+
+
+def archives_in_pieces() -> QuerySet:
+    """Imports whose pieces must be in the storage: archives that arrive, wait or are being imported."""
+    return Import.objects.filter(kind=Import.Kind.ARCHIVE, source="").exclude(status__in=OVER)
+
+
+def unasked() -> Q:
+    """Photos without an open prediction: no worker is going to read them."""
+    is_open = [Prediction.Status.PENDING, Prediction.Status.RUNNING]
+    return ~Exists(Prediction.objects.filter(photo=OuterRef("pk"), status__in=is_open))
+
+
+def sha256_of(file) -> str:
+    """The hash of an open file, read from its position on; closes it."""
+    with file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stored_hash(photo: Photo) -> str:

@@ -1,10 +1,10 @@
-"""What is kept for how long. Nothing goes unless a rule is named, and whatever goes leaves a row that says so.
+"""Retention: how long photos and receipts are kept. A rule applies only if it is named; each removal writes a row.
 
-- *loose photos*: under no dog, and nobody ever said anything of them. Whole, with their files.
-- *originals*: of dogs that have left, or of no dog. The preview takes the place of the original, so that the photo is
-  still shown, found and answered; it lost its position when it came. What somebody named a breed for stays as it is:
-  it is what the next classifier learns from.
-- *receipts*: what became of each file of an import that is over. The photos stay.
+- *loose photos*: without a dog and without a review. The photo and its files are removed.
+- *originals*: of dogs that have left, or of no dog. The preview replaces the original, so that the photo is still
+  shown, found and answered; its position was removed when it was uploaded. Photos for which a person named a breed
+  keep their original: the next classifier learns from them.
+- *receipts*: of imports that are over. The photos stay.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from breeds.classifier import inspect_image
-from breeds.models import Prediction, Review
+from breeds.models import Review
 from shelter.models import Animal, Import, Photo, Removal
+from shelter.operations.consistency import OVER, unasked
 
 LEFT = [Animal.Status.ADOPTED, Animal.Status.RETURNED, Animal.Status.GONE]
-_OPEN = [Prediction.Status.PENDING, Prediction.Status.RUNNING]
 
 
 @dataclass(frozen=True)
@@ -66,23 +66,18 @@ def plans(
 
 def _loose_photos(before: datetime) -> models.QuerySet:
     said = Review.objects.filter(photo=models.OuterRef("pk"))
-    return Photo.objects.filter(~models.Exists(said), _unasked(), animal=None, uploaded_at__lt=before)
+    return Photo.objects.filter(~models.Exists(said), unasked(), animal=None, uploaded_at__lt=before)
 
 
 def _replaceable_originals(before: datetime) -> models.QuerySet:
     named = Review.objects.filter(photo=models.OuterRef("pk"), breed__isnull=False)
     of_nobody_here = models.Q(animal=None) | models.Q(animal__status__in=LEFT)
-    photos = Photo.objects.filter(of_nobody_here, ~models.Exists(named), _unasked(), uploaded_at__lt=before)
+    photos = Photo.objects.filter(of_nobody_here, ~models.Exists(named), unasked(), uploaded_at__lt=before)
     return photos.exclude(preview="").exclude(image=models.F("preview"))
 
 
-def _unasked() -> models.Q:
-    """No worker is about to read it."""
-    return ~models.Exists(Prediction.objects.filter(photo=models.OuterRef("pk"), status__in=_OPEN))
-
-
 def _old_receipts(before: datetime) -> models.QuerySet:
-    return Import.objects.filter(status__in=[Import.Status.DONE, Import.Status.FAILED], changed_at__lt=before)
+    return Import.objects.filter(status__in=OVER, changed_at__lt=before)
 
 
 def _remove_photo(photo: Photo) -> Removal:

@@ -23,7 +23,7 @@ class Command(BaseCommand):
         if not wished:
             raise CommandError("Expected --photos, --originals or --receipts with a number of days. Received: none.")
         if any(plan.days < 1 for plan in wished):
-            raise CommandError("Expected one day at least. Received: less.")
+            raise CommandError("Days must be at least 1.")
         for plan in wished:
             count, size = 0, 0
             if apply:
