@@ -10,11 +10,9 @@ import sys
 import threading
 
 import pytest
-from django.apps import apps
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
-from django.db import connection
 
 from breeds import classifier as classifiers
 from breeds.models import Breed, ClassifierVersion, Prediction, Review
@@ -23,6 +21,7 @@ from shelter.intake.uploads import upload_photo
 from shelter.models import Animal, ApiToken, Import, Photo
 from shelter.operations.backup import archive, restoring
 from shelter.operations.backup.rows import columns_of, kept_models
+from tests.support.emptying import empty_tables
 from tests.support.s3_server import s3_server, storage_options
 from tests.support.serving import ROOT, serving, wait_until
 from tests.support.web import jpeg, upload
@@ -68,26 +67,9 @@ def files(stored_files) -> dict[str, str]:
 
 def another_machine(settings, tmp_path, name="elsewhere") -> None:
     """An empty database and an empty storage."""
-    tables = [model._meta.db_table for model in apps.get_models(include_auto_created=True)]
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(f"SET CONSTRAINTS ALL IMMEDIATE; TRUNCATE {', '.join(tables)}; SET CONSTRAINTS ALL DEFERRED")
-        else:
-            _delete_what_is_only_appended(cursor, tables)
+    empty_tables()
     settings.MEDIA_ROOT = tmp_path / name
     settings.DATA_DIR = tmp_path / f"{name}-data"
-
-
-def _delete_what_is_only_appended(cursor, tables: list[str]) -> None:
-    """And everything else. The triggers that refuse it step aside for a moment; SQLite has no other way."""
-    cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%_refuses_%'")
-    triggers = cursor.fetchall()
-    for name, _sql in triggers:
-        cursor.execute(f"DROP TRIGGER {name}")
-    for table in tables:
-        cursor.execute(f"DELETE FROM {table}")
-    for _name, sql in triggers:
-        cursor.execute(sql)
 
 
 def run(*arguments) -> str:
