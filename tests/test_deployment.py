@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 import yaml
+from django.conf import settings
 
 from tests.support.serving import ROOT
 
@@ -123,3 +124,24 @@ def test_its_web_server_and_worker_are_those_of_make_run(compose, instructions):
     in_image = dict(re.findall(r"(MALLOC_\w+)=(\d+)", " ".join(value for word, value in instructions if word == "ENV")))
     assert ours
     assert ours == in_image
+
+
+def test_every_file_names_the_same_number_of_threads(compose, instructions):
+    def numbers(pattern: str, *path: str) -> list[str]:
+        found = re.findall(pattern, ROOT.joinpath(*path).read_text())
+        assert found, path
+        return found
+
+    command = json.loads(dict(instructions)["CMD"])
+    threads = command[command.index("--threads") + 1]
+    assert {
+        *numbers(r"--threads (\d+)", "supervisord.conf"),
+        *numbers(r"of its (\d+) threads", "shelter", "settings.py"),
+        *numbers(r"(\d+) threads of each web server", "compose.yaml"),
+        *numbers(r"of the (\d+) threads of each web process", "docs", "operations.md"),
+        *numbers(r"(\d+) per web server", "docs", "scaling.md"),
+    } == {threads}
+    assert int(threads) > settings.PREDICT_PLACES + settings.WAIT_PLACES
+
+    web_servers = [name for name in ours(compose) if name.startswith("web-")]
+    assert len(web_servers) * int(threads) < int(compose["services"]["postgres"]["command"][-1].split("=")[1])
