@@ -1,13 +1,25 @@
 """French is what most people see: nothing untranslated, nothing stale."""
 
+import io
 from pathlib import Path
 
 import pytest
+from babel.messages.extract import DEFAULT_KEYWORDS, extract
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from django.conf import settings
+from django.utils.translation.template import templatize
 
-FOLDER = Path(settings.BASE_DIR) / "locale" / "fr" / "LC_MESSAGES"
+ROOT = Path(settings.BASE_DIR)
+FOLDER = ROOT / "locale" / "fr" / "LC_MESSAGES"
+# As `makemessages` passes them to xgettext.
+KEYWORDS = DEFAULT_KEYWORDS | {
+    "gettext_noop": None,
+    "gettext_lazy": None,
+    "ngettext_lazy": (1, 2),
+    "pgettext_lazy": ((1, "c"), 2),
+    "npgettext_lazy": ((1, "c"), 2, 3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +35,34 @@ def sentences(messages) -> dict[str, str]:
         return forms if isinstance(forms, str) else "|".join(forms)
 
     return {text(message.id): text(message.string) for message in messages if message.id}
+
+
+def sentences_in(source: str, *, is_template: bool) -> set:
+    """(context, id or ids) of each sentence that a Python file or a template marks for translation."""
+    if is_template:  # Python calls between lines that are blanked out, but keep their indentation
+        source = "\n".join(line.lstrip() for line in templatize(source).splitlines())
+    found = extract("python", io.BytesIO(source.encode()), keywords=KEYWORDS)
+    return {(context, message) for _line, message, _comments, context in found}
+
+
+def test_it_finds_sentences_in_code_and_templates():
+    code = 'from x import gettext_lazy as _\n_("a")\nngettext("%(n)d b", "%(n)d bs", n)\npgettext("c", "d")\n'
+    assert sentences_in(code, is_template=False) == {(None, "a"), (None, ("%(n)d b", "%(n)d bs")), ("c", "d")}
+    template = "<p>\n  {% translate 'a' %}\n {% blocktranslate %}{{ n }} b{% endblocktranslate %} {{ _('c') }}</p>"
+    assert sentences_in(template, is_template=True) == {(None, "a"), (None, "%(n)s b"), (None, "c")}
+
+
+def test_it_has_the_sentences_of_code_and_templates_and_no_others(catalogue):
+    """Otherwise run `make messages` and translate."""
+    marked = set()
+    for folder in ("shelter", "breeds", "templates"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".html", ".txt"):
+                marked |= sentences_in(path.read_text(), is_template=path.suffix != ".py")
+    translated = {(message.context, message.id) for message in catalogue if message.id}
+    assert marked - translated == set()
+    assert translated - marked == set()
+    assert list(catalogue.obsolete) == []
 
 
 def test_it_has_a_french_sentence_for_every_english_one(catalogue):
