@@ -79,7 +79,7 @@ lock: $(VENV)/.development  ## compile the pinned requirements anew
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --no-header -q requirements-bench.in -o requirements-bench.txt
 
 messages: $(VENV)/.development  ## collect and compile the French translation (needs gettext)
-	@$(BIN)/python manage.py makemessages --locale fr --no-location --ignore .venv
+	@$(BIN)/python manage.py makemessages --locale fr --no-location --no-obsolete --ignore .venv
 	@$(BIN)/python manage.py compilemessages --locale fr --ignore .venv
 
 bench: $(VENV)/.development  ## time Flair as a whole, 20 minutes and more; with DATABASE_URL and REDIS_URL on those
