@@ -88,7 +88,7 @@ def test_its_store_is_described_in_json(compose):
 
 
 def test_its_proxy_reads_the_configuration_that_the_tests_try(compose):
-    """In `tests/test_media.py` and `tests/test_cluster.py`, with real nginx."""
+    """In `tests/test_media.py` and `tests/support/cluster.py`, with real nginx."""
     assert compose["configs"]["nginx"] == {"file": "nginx.conf"}
     assert compose["services"]["web-1"]["environment"]["FLAIR_MEDIA_BY_PROXY"] == "true"
 
