@@ -1,5 +1,5 @@
-"""A connection that breaks at COMMIT. In a file of its own, the last to be run (`tests/support/division.py`): a test
-with transactions of its own empties the database behind it, and with it what migrations wrote there."""
+"""A connection that breaks at COMMIT. In a file of its own, one of the last to be run (`tests/support/division.py`): a
+test with transactions of its own empties the database, and so removes the rows that migrations wrote there."""
 
 import pytest
 from django.core.management import call_command

@@ -69,8 +69,6 @@ class Consistency:
         yield from self._files_without_rows(now or timezone.now())
         yield from self._photos_nobody_was_asked_about()
 
-    # -- rows ---------------------------------------------------------------------------------------------------------
-
     def _photos_without_files(self) -> Iterator[Finding]:
         for photo in Photo.objects.order_by("sha256").iterator(chunk_size=AT_ONCE):
             image, preview = photo.image.name, photo.preview.name
@@ -113,8 +111,6 @@ class Consistency:
         for pk in Photo.objects.filter(unasked(), status=Photo.Status.PENDING).values_list("pk", flat=True):
             yield Finding(Kind.UNASKED, photo=pk)
 
-    # -- files --------------------------------------------------------------------------------------------------------
-
     def _files_without_rows(self, now: datetime) -> Iterator[Finding]:
         for names in self.folders():
             for start in range(0, len(names), AT_ONCE):
@@ -155,8 +151,6 @@ class Consistency:
             return self.storage.get_modified_time(name) < now - self.grace
         except FileNotFoundError:  # a photo that was deleted meanwhile, or a file that got its name
             return False
-
-    # -- repairing ----------------------------------------------------------------------------------------------------
 
     def repair(self, finding: Finding) -> bool:
         """Mend what can be mended without losing anything. False where a person is needed."""

@@ -149,17 +149,10 @@ def _bring_files_back(source: Path, manifest: dict, written: list[str], summary:
                 default_storage.save(name, File(file, name=name))
         summary.files += 1
         summary.bytes += facts.get("size", 0)
-        if facts["sha256"] and (actual := _stored_sha256(name)) != facts["sha256"]:
-            raise BadBackup(
-                f"Expected {name} in the storage with SHA-256 {facts['sha256'][:16]}…. Received: {actual or 'nothing'}."
-            )
-
-
-def _stored_sha256(name: str) -> str:
-    try:
-        return sha256_of(default_storage.open(name))
-    except FileNotFoundError:
-        return ""
+        if expected := facts["sha256"]:
+            actual = sha256_of(default_storage.open(name)) if default_storage.exists(name) else "nothing"
+            if actual != expected:
+                raise BadBackup(f"Expected {name} in the storage with SHA-256 {expected[:16]}…. Received: {actual}.")
 
 
 def _settle(source: Path, models, version: str, model_folder: Path) -> None:

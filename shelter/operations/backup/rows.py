@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from django.apps import apps
@@ -77,20 +77,17 @@ def load_rows(path: Path, models, labels: Iterable[str]) -> dict[str, int]:
     with connection.cursor() as cursor:
         for model in kept:
             cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")
-    lines = read_lines(path)
-    model, columns, counts = None, [], dict.fromkeys(labels, 0)
-    while some := list(islice(lines, AT_ONCE)):
-        rows = []
-        for line in some:
-            if isinstance(line, dict):
-                _insert(model, columns, rows)
-                model, rows = models.get_model(line["model"]), []
-                by_attname = {column.attname: column for column in model._meta.concrete_fields}
-                columns = [by_attname[name] for name in line["fields"]]
-                continue
-            counts[model._meta.label] += 1
-            rows.append(line)
-        _insert(model, columns, rows)
+    counts = dict.fromkeys(labels, 0)
+    for is_header, lines in groupby(read_lines(path), lambda line: isinstance(line, dict)):
+        if is_header:
+            *_tables_without_rows, header = lines
+            model = models.get_model(header["model"])
+            by_attname = {column.attname: column for column in model._meta.concrete_fields}
+            columns = [by_attname[name] for name in header["fields"]]
+            continue
+        while rows := list(islice(lines, AT_ONCE)):
+            _insert(model, columns, rows)
+            counts[model._meta.label] += len(rows)
     with connection.cursor() as cursor:
         for statement in connection.ops.sequence_reset_sql(no_style(), kept):
             cursor.execute(statement)
@@ -100,8 +97,6 @@ def load_rows(path: Path, models, labels: Iterable[str]) -> dict[str, int]:
 
 def _insert(model, columns: list, rows: list[list]) -> None:
     """Without the values that `save` and `bulk_create` would add: times and folded names are those of the backup."""
-    if not rows:
-        return
     made = [
         model(**{column.attname: _value(column, value) for column, value in zip(columns, row, strict=True)})
         for row in rows
