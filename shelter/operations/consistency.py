@@ -206,8 +206,7 @@ def archives_in_pieces() -> QuerySet:
 
 def unasked() -> Q:
     """Photos without an open prediction: no worker is going to read them."""
-    is_open = [Prediction.Status.PENDING, Prediction.Status.RUNNING]
-    return ~Exists(Prediction.objects.filter(photo=OuterRef("pk"), status__in=is_open))
+    return ~Exists(Prediction.objects.open().filter(photo=OuterRef("pk")))
 
 
 def sha256_of(file) -> str:
