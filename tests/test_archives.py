@@ -100,6 +100,12 @@ def test_it_refuses_a_bomb_without_unpacking_it():
     assert list(refusals(packed).values()) == ["bomb", ""]
 
 
+@pytest.mark.parametrize(("compressed", "refusal"), [(10_000, ""), (9_999, "bomb")])
+def test_a_zip_entry_that_expands_more_than_200_times_is_refused(compressed, refusal):
+    packed = patched(zipped({"a.jpg": bytes(10_000)}), compressed=compressed, size=2_000_000)
+    assert refusals(packed) == {"a.jpg": refusal}
+
+
 def test_it_reads_no_more_than_the_limit_from_an_entry(settings):
     settings.MAX_PHOTO_BYTES = 1000
     packed = zipped({"a.jpg": bytes(range(256)) * 40}, zipfile.ZIP_DEFLATED)

@@ -68,6 +68,11 @@ def test_it_sums_the_breeds_concerned(photo, probs, called, keep):
     assert is_called_for([found]) == called
 
 
+@pytest.mark.parametrize(("probability", "called"), [(0.05, True), (0.049, False)])
+def test_the_caution_is_shown_from_five_percent_on(photo, probability, called):
+    assert is_called_for([photo(1 - probability, probability, 0.0, keep=False)]) == called
+
+
 def test_it_knows_every_breed_concerned_by_its_label():
     assert set(read_catalogue()) >= CONCERNED
 

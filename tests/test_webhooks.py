@@ -108,6 +108,24 @@ def test_it_sends_again_later_where_that_failed(hook, receiver, photo, monkeypat
     assert len({message["id"] for message in receiver.messages}) == 1
 
 
+def test_a_message_is_tried_again_after_ten_seconds_and_given_up_after_38_hours(monkeypatch):
+    monkeypatch.setattr("shelter.models.webhooks.secrets.randbelow", lambda _most: 0)
+    pauses = [webhooks.pause_after(attempts) for attempts in range(1, 10)]
+    assert (pauses[0], sum(pauses[:-1]) // 3600, pauses[-1]) == (10, 38, None)
+
+
+def test_the_pause_between_two_attempts_is_drawn_from_a_tenth_of_it():
+    pauses = {webhooks.pause_after(1) for _ in range(200)}
+    assert 10 <= min(pauses) < max(pauses) < 11
+
+
+def test_an_address_that_fails_rests_for_at_most_an_hour(hook):
+    for _ in range(12):
+        hook.failed("Expected a status 2xx. Received: 500.")
+    hook.refresh_from_db()
+    assert timedelta(minutes=59) < hook.paused_until - timezone.now() <= timedelta(hours=1)
+
+
 def test_it_gives_up_in_the_end(hook, receiver, photo):
     receiver.answers = [500] * 20
     classify_photos()
@@ -156,7 +174,10 @@ def test_it_tells_nothing_to_an_account_that_was_closed(anne, hook, photo):
 
 def test_it_forgets_old_messages(hook, photo):
     classify_photos()
-    Delivery.objects.update(created_at=timezone.now() - timedelta(days=15))
+    Delivery.objects.update(created_at=timezone.now() - timedelta(days=13, hours=23))
+    sweep_imports()
+    assert Delivery.objects.exists()
+    Delivery.objects.update(created_at=timezone.now() - timedelta(days=14, hours=1))
     sweep_imports()
     assert not Delivery.objects.exists()
 
