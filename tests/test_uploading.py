@@ -172,6 +172,15 @@ def test_it_puts_a_lost_file_back_when_its_photo_is_sent_again(anne, hints, clas
     assert (photo.status, photo.image.open().read()) == (Photo.Status.DONE, content)
 
 
+def test_the_lost_file_of_an_answered_photo_comes_back_when_it_is_sent_again(anne, classifier):
+    photo = upload_photo(upload(), user=anne).photo
+    content = photo.image.open().read()
+    classify_photos()
+    photo.image.storage.delete(photo.image.name)
+    assert upload_photo(upload(), user=anne).outcome == Outcome.KNOWN
+    assert photo.image.open().read() == content
+
+
 def test_it_knows_the_same_bytes_again_and_says_when_and_where(staff, anne):
     rex = Animal.objects.create(name="Rex")
     first = upload_photo(upload(), user=anne, animal=rex).photo

@@ -129,7 +129,7 @@ def _store(photo: Photo, stored_bytes: bytes, path: str, priority: int, item: Im
 def _put_back(photo: Photo, stored_bytes: bytes, stored_sha256: str) -> None:
     """A file that was lost comes back with whoever sends its photo again."""
     storage, is_the_file = photo.image.storage, stored_sha256 == (photo.stored_sha256 or photo.sha256)
-    if photo.status == Photo.Status.FAILED and is_the_file and not storage.exists(photo.image.name):
+    if is_the_file and not storage.exists(photo.image.name):
         storage.save(photo.image.name, ContentFile(stored_bytes))
 
 
