@@ -177,6 +177,15 @@ def test_it_moves_the_main_photo_away_from_the_dog_it_stood_for(staff, photos, r
     assert Animal.objects.get(name="Bella").photos.get() == photos[1]
 
 
+def test_a_photo_that_is_filed_under_another_dog_is_shown_last_there(photos, rex):
+    bella = Animal.objects.create(name="Bella")
+    Photo.objects.filter(pk__in=[photos[0].pk, photos[1].pk]).file_under(bella)
+    bella.order_photos([photos[1].pk, photos[0].pk])
+    rex.order_photos([photos[3].pk, photos[2].pk])
+    Photo.objects.filter(pk=photos[1].pk).file_under(rex)
+    assert order_of(rex) == [photos[3].pk, photos[2].pk, photos[1].pk]
+
+
 def test_it_goes_back_only_to_pages_of_its_own(staff, photos):
     data = {"photos": [photos[0].pk], "name": "Rex", "next": "https://example.org/"}
     assert staff.post(reverse("file_photos"), data).url.startswith("/animals/")

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from breeds import classifier as classifiers
-from breeds.models import Breed, Prediction, Review, unpack_floats
+from breeds.models import Breed, Prediction, Review, lease_is_over, unpack_floats
 from breeds.tasks import classify_photos, sweep
 from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
@@ -182,6 +182,15 @@ def test_it_hands_back_what_a_dead_worker_held_and_hints(photos, hints):
 def test_it_leaves_alone_what_a_living_worker_holds(photos):
     claim()
     assert sweep() == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_over"), [(-3600, True), (-1, True), (1, False), (60, False), (61, True), (3600, True)]
+)
+def test_a_lease_is_over_in_the_past_and_where_it_ends_later_than_any_lease_does(photos, seconds, is_over):
+    now = timezone.now()
+    Prediction.objects.update(leased_until=now + timedelta(seconds=seconds))
+    assert Prediction.objects.filter(lease_is_over("leased_until", now)).count() == (6 if is_over else 0)
 
 
 def test_it_gives_up_a_photo_that_killed_its_worker_three_times(photos):

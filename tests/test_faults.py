@@ -25,7 +25,7 @@ from breeds import classifier as classifiers
 from breeds.hints import hint
 from breeds.models import Prediction
 from breeds.tasks import classify_photos, sweep
-from shelter.errors import is_outage
+from shelter.errors import is_outage, server_error
 from shelter.intake.importing import work_slice
 from shelter.intake.uploads import upload_photo
 from shelter.models import Import, ImportItem, Photo
@@ -243,6 +243,19 @@ def operational(name: str) -> OperationalError:
 )
 def test_it_tells_what_passes_from_its_own_faults(error, passes):
     assert is_outage(error) == passes
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "retry_after"),
+    [("EROFS", 503, "30"), ("EDQUOT", 503, "30"), ("EIO", 503, "30"), ("ENOSPC", 503, "30"), ("EACCES", 500, None)],
+)
+@pytest.mark.parametrize("path", ["/", "/api/v1/photos/"])
+def test_trouble_of_the_disk_is_answered_with_503_and_another_error_with_500(rf, path, code, status, retry_after):
+    try:
+        raise OSError(getattr(errno, code), "said by the disk")
+    except OSError:
+        response = server_error(rf.get(path))
+    assert (response.status_code, response.get("Retry-After")) == (status, retry_after)
 
 
 @pytest.fixture

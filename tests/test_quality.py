@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from breeds.models import Breed, ClassifierVersion, Prediction, Review
-from breeds.quality import Figure, Quality, Row, unknown_labels
+from breeds.quality import Figure, Quality, Row, track_record, unknown_labels
 from ml.evaluation.metrics import wilson_interval
 from shelter.models import Animal, Photo
 
@@ -191,7 +191,22 @@ def test_it_says_beside_an_answer_how_often_its_level_was_right(staff, reviewed,
     Photo.objects.filter(pk=photo.pk).update(source="model", decision="breed", breed=Breed.objects.get(slug="pug"))
     page = staff.get(photo.get_absolute_url(), headers=ENGLISH).content.decode()
     assert ("100%" in page) == bool(said)
-    assert said is None or said in page
+    wordings = "that people looked at, so many were right", "hidden from the reviewers"
+    assert [wording for wording in wordings if wording in page] == ([said] if said else [])
+
+
+def test_the_track_record_of_a_level_is_counted_again_after_new_reviews(reviewed):
+    reviewed(20)
+    assert track_record("breed").open == Figure(20, 20, pytest.approx(18))
+    reviewed(50, truth="pug")
+    assert track_record("breed").open == Figure(20, 70, pytest.approx(63))
+
+
+@pytest.mark.parametrize("blind", [OPEN, BLIND])
+def test_the_track_record_of_a_level_is_hidden_below_20_reviews(reviewed, blind):
+    reviewed(19, blind=blind)
+    reviewed(20, level="group", blind=blind)
+    assert (track_record("breed"), track_record("group").n) == (None, 20)
 
 
 @pytest.mark.parametrize("wish", ["", "x", "99999", "9" * 30])
