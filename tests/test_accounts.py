@@ -1,8 +1,10 @@
 """What people settle for themselves: mail address, forgotten passwords, keys for scripts."""
 
 import re
+from datetime import datetime, timedelta
 
 import pytest
+from django.contrib.auth.tokens import default_token_generator
 from django.urls import reverse
 from django.utils import timezone
 
@@ -88,6 +90,13 @@ def test_it_tells_nobody_which_addresses_have_an_account(client, db, mailoutbox)
 def test_it_keeps_the_language_longer_than_the_browser_is_open(client, db):
     response = client.post(reverse("set_language"), {"language": "en", "next": "/accounts/login/"})
     assert response.cookies["django_language"]["max-age"] > 300 * 24 * 3600
+
+
+@pytest.mark.parametrize(("hours", "is_good"), [(23, True), (25, False)])
+def test_the_link_for_a_forgotten_password_is_good_for_a_day(anne, monkeypatch, hours, is_good):
+    token = default_token_generator.make_token(anne)
+    monkeypatch.setattr(default_token_generator, "_now", lambda: datetime.now() + timedelta(hours=hours))
+    assert default_token_generator.check_token(anne, token) == is_good
 
 
 def fail_to_log_in(client, settings, language="fr"):

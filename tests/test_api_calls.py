@@ -262,6 +262,19 @@ def test_it_limits_nobody_when_the_counter_is_down(api, settings, breeds, monkey
     assert api("get", "/breeds/groups/").status_code == 200
 
 
+@pytest.mark.parametrize(("length", "status"), [(2_000_000, 201), (2_000_001, 413)])
+def test_json_of_more_than_two_megabytes_is_refused(api, length, status):
+    head, tail = b'{"name": "Rex"', b"}"
+    body = head + b" " * (length - len(head) - len(tail)) + tail
+    assert api("post", "/animals/", json=body.decode()).status_code == status
+
+
+def test_a_page_has_fifty_rows_and_at_most_two_hundred(api):
+    Animal.objects.bulk_create(Animal(name=f"{number}") for number in range(201))
+    sizes = [len(api("get", f"/animals/{query}").json()["results"]) for query in ("", "?page_size=200")]
+    assert (sizes, api("get", "/animals/?page_size=201").status_code) == ([50, 200], 400)
+
+
 # -- dogs, breeds, versions -------------------------------------------------------------------------------------------
 
 

@@ -212,6 +212,22 @@ def test_it_discards_the_answer_of_a_worker_whose_lease_has_gone(photos, classif
     assert Prediction.objects.get(pk=late.pk).status == Prediction.Status.DONE
 
 
+def test_a_photo_whose_lease_has_gone_is_not_given_back_to_the_queue(photos):
+    late = claim(limit=1, now=timezone.now() - timedelta(minutes=5))[0]
+    sweep()
+    current = claim(limit=1)[0]
+    assert not late.give_back("passing", "too late")
+    current.refresh_from_db()
+    assert (current.pk, current.status, current.error_code) == (late.pk, Prediction.Status.RUNNING, "")
+
+
+def test_a_photo_is_stuck_where_somebody_has_waited_for_half_an_hour(photos):
+    now = timezone.now()
+    for pk, minutes in enumerate((29, 31), Prediction.objects.earliest("pk").pk):
+        Prediction.objects.filter(pk=pk).update(created_at=now - timedelta(minutes=minutes))
+    assert list(Photo.objects.stuck(now)) == [photos[1]]
+
+
 def test_it_keeps_one_open_wish_for_an_answer_per_photo(photos):
     photos[0].enqueue()
     assert photos[0].predictions.count() == 1

@@ -86,8 +86,10 @@ def test_it_names_a_classifier_that_is_missing_or_damaged(client, well, monkeypa
     assert readyz(client)[1]["problems"] == ["model"]
 
 
-def test_it_misses_a_worker_that_has_not_swept_for_a_while(client, well, settings):
-    WorkerSeen.objects.update(seen_at=timezone.now() - timedelta(seconds=settings.WORKER_SILENCE_SECONDS + 1))
+def test_it_misses_a_worker_that_has_not_swept_for_two_minutes(client, well):
+    WorkerSeen.objects.update(seen_at=timezone.now() - timedelta(seconds=110))
+    assert readyz(client)[1]["problems"] == []
+    WorkerSeen.objects.update(seen_at=timezone.now() - timedelta(seconds=121))
     assert readyz(client)[1]["problems"] == ["worker"]
     WorkerSeen.objects.all().delete()
     assert readyz(client)[1]["checks"]["worker"] == "no worker was ever seen"
@@ -107,9 +109,11 @@ def test_it_notes_the_worker_that_sweeps_and_forgets_those_long_gone():
     assert [worker.name for worker in WorkerSeen.objects.all()] == [""]
 
 
-def test_it_names_a_queue_in_which_somebody_waits_too_long(client, well, anne, settings):
+def test_it_names_a_queue_in_which_somebody_has_waited_for_ten_minutes(client, well, anne):
     upload_photo(upload(), user=anne)
-    Prediction.objects.update(created_at=timezone.now() - timedelta(seconds=settings.QUEUE_SLOW_SECONDS + 5))
+    Prediction.objects.update(created_at=timezone.now() - timedelta(seconds=590))
+    assert readyz(client)[1]["problems"] == []
+    Prediction.objects.update(created_at=timezone.now() - timedelta(seconds=605))
     assert readyz(client)[1]["problems"] == ["queue"]
     Prediction.objects.update(priority=Prediction.Priority.BULK)
     assert readyz(client)[1]["problems"] == []

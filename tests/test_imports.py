@@ -241,6 +241,34 @@ def test_it_lets_other_imports_come_to_turn_while_one_meets_a_problem(anne, monk
     assert Import.objects.claim() == stuck
 
 
+def test_an_import_that_was_given_back_without_a_problem_is_claimed_at_once(anne):
+    batch = received(anne, zipped({"1.jpg": jpeg(1)}))
+    Import.objects.claim().give_back()
+    assert Import.objects.claim() == batch
+
+
+def test_an_import_whose_lease_has_gone_lists_no_files(anne):
+    batch = received(anne, zipped({"1.jpg": jpeg(1)}))
+    late = Import.objects.claim(now=timezone.now() - timedelta(minutes=5))
+    current = Import.objects.claim()
+    late.list_files([ImportItem(batch=batch, position=0, path="1.jpg")])
+    assert (ImportItem.objects.count(), Import.objects.get().is_listed) == (0, False)
+    for _ in range(2):
+        current.list_files([ImportItem(batch=batch, position=0, path="1.jpg")])
+    assert ImportItem.objects.count() == 1
+
+
+def test_a_large_archive_comes_in_pieces_of_eight_megabytes(anne):
+    batch = Import.objects.receive(anne, "a.zip", 16_000_001)
+    assert [batch.part_size(number) for number in range(batch.part_count)] == [8_000_000, 8_000_000, 1]
+
+
+def test_an_archive_is_abandoned_when_nothing_came_for_seven_days(anne):
+    batch = Import.objects.receive(anne, "a.zip", 2500)
+    assert Import.objects.remove_abandoned(batch.changed_at + timedelta(days=6, hours=23)) == 0
+    assert Import.objects.remove_abandoned(batch.changed_at + timedelta(days=7, hours=1)) == 1
+
+
 def test_it_stops_after_a_slice_and_passes_the_hint_on(anne, settings, hints):
     settings.IMPORT_SLICE_SECONDS = 0
     batch = received(anne, zipped({"1.jpg": jpeg(1)}))

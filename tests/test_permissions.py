@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import zipfile
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -461,11 +463,16 @@ def test_it_needs_the_right_beside_the_scope(anne, world):
     assert outcome(ask(world, "review", "POST", url)) == "no"
 
 
-def test_it_locks_an_account_for_a_while_after_many_wrong_passwords(client, anne, settings):
-    for _ in range(settings.AXES_FAILURE_LIMIT):
-        client.post(reverse("login"), {"username": "anne", "password": "wrong"})
-    response = client.post(reverse("login"), {"username": "anne", "password": "un-mot-de-passe"})
-    assert response.status_code == 429
+def test_ten_wrong_passwords_lock_an_account_for_a_quarter_of_an_hour(client, anne):
+    def log_in(password: str) -> int:
+        return client.post(reverse("login"), {"username": "anne", "password": password}).status_code
+
+    assert [log_in("wrong") for _ in range(10)] == [200] * 9 + [429]
+    assert log_in("un-mot-de-passe") == 429
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=14))
+    assert log_in("un-mot-de-passe") == 429
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
+    assert log_in("un-mot-de-passe") == 302
 
 
 @pytest.mark.parametrize("by_proxy", [True, False])

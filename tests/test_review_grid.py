@@ -85,6 +85,12 @@ def test_it_shows_the_breed_that_waits_most_and_any_that_is_wished_for(browser, 
     assert [photo.pk for photo in cards(browser, "licorne")] == [3, 4, 5]
 
 
+def test_every_twentieth_photo_is_left_to_the_blind_reviews(named):
+    named(*range(1, 61))
+    shown = Photo.objects.confirmable_as(Breed.objects.get(slug="beagle")).values_list("pk", flat=True)
+    assert set(range(1, 61)) - set(shown) == {20, 40, 60}
+
+
 def test_it_shows_neither_what_is_blind_nor_what_is_unsure_nor_what_a_person_decided(browser, named, anne):
     first, _second = named(1, 2)
     named(BLIND_ONE_IN)

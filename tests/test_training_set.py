@@ -194,6 +194,11 @@ def made(sizes: dict[str, list[int]]) -> Dataset:
     return Dataset(None, items)
 
 
+def test_a_new_breed_is_learned_from_ten_photos_of_three_dogs_on():
+    dataset = made({"enough": [4, 3, 3], "nine photos": [3, 3, 3], "two dogs": [8, 8]})
+    assert split_reviewed(dataset, known=set(), seed=0).labels == ["enough"]
+
+
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12), min_size=1, max_size=5), st.integers(0, 99))
 def test_it_divides_whole_dogs_fills_every_part_and_leaves_out_what_cannot(dogs, seed):

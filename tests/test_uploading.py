@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.http import HttpResponse
 from django.test.client import FakePayload
 from django.urls import reverse
 from django.utils import timezone
@@ -13,6 +14,7 @@ from PIL import ExifTags, Image
 from breeds.models import Prediction
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import Outcome, file_name, upload_photo
+from shelter.middleware import limit_request_size
 from shelter.models import Animal, Photo
 from tests.support.web import encoded, jpeg, picture, upload
 
@@ -227,6 +229,19 @@ def test_it_leaves_no_file_when_the_row_cannot_be_written(anne, monkeypatch, sto
 def test_it_refuses_a_file_over_the_limit(staff, settings):
     settings.MAX_PHOTO_BYTES = 1000
     assert send(staff, upload()).context["receipts"][0].code == "too_large"
+
+
+@pytest.mark.parametrize(("size", "code"), [(40_000_000, "not_an_image"), (40_000_001, "too_large")])
+def test_a_photo_of_more_than_forty_megabytes_is_refused(anne, size, code):
+    file = upload(b"x")
+    file.size = size
+    assert upload_photo(file, user=anne).code == code
+
+
+@pytest.mark.parametrize(("size", "status"), [("200000000", 200), ("200000001", 413)])
+def test_a_request_of_more_than_200_megabytes_is_refused(rf, size, status):
+    request = rf.get("/api/v1/photos/", CONTENT_LENGTH=size)
+    assert limit_request_size(lambda _request: HttpResponse())(request).status_code == status
 
 
 def test_it_refuses_a_request_over_the_limit_before_reading_it(staff, settings):

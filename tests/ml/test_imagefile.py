@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import struct
 from datetime import datetime
 
 import pillow_heif
@@ -200,6 +201,20 @@ def test_it_does_not_decode_a_png_bomb_to_refuse_it(forbid_decoding):
     assert not decoded
 
 
+@pytest.mark.parametrize(
+    ("image_format", "width", "height"), [("JPEG", 12_000, 10_000), ("PNG", 8_000, 4_000)], ids=["120 MP", "32 MP"]
+)
+def test_a_photo_of_more_pixels_than_its_format_allows_is_refused(image_format, width, height):
+    def claiming(width: int) -> bytes:
+        if image_format == "PNG":
+            return png_by_hand(width, height, b"")
+        image_bytes = encode(soft_picture(7, (32, 32)))
+        return image_bytes.replace(struct.pack(">HH", 32, 32), struct.pack(">HH", height, width), 1)
+
+    assert inspect_image(claiming(width)).width == width
+    assert reason_of(claiming(width + 1)) == "too_many_pixels"
+
+
 def test_it_accepts_a_large_png_that_is_no_bomb():
     assert inspect_image(png_by_hand(5000, 6000, bytes(5001 * 6000))).height == 6000
 
@@ -241,7 +256,8 @@ def test_it_raises_nothing_but_its_own_error_for_damaged_bytes(image_format, see
         ("2024:03:05 14:07:09", datetime(2024, 3, 5, 14, 7, 9)),
         ("2024:03:05 14:07:09\x00", datetime(2024, 3, 5, 14, 7, 9)),
         ("0000:00:00 00:00:00", None),
-        ("1980:01:01 00:00:00", None),
+        ("1990:01:01 00:00:00", datetime(1990, 1, 1)),
+        ("1989:12:31 23:59:59", None),
         ("yesterday", None),
         (None, None),
     ],

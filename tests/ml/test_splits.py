@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml import BadDataset
 from ml.data.datasets import assign_split, label_slug, unpack_dataset
 from ml.data.loading import load_dataset
-from ml.images.duplicates import NEAR_DUPLICATE_BITS, difference_hash, group_near_duplicates
+from ml.images.duplicates import difference_hash, group_near_duplicates
 from tests.support.ml import drawn_dog, encode, soft_picture, write_dataset, write_photo
 
 FRACTIONS = (0.70, 0.15, 0.15)
@@ -216,7 +216,7 @@ def test_it_never_divides_near_duplicates_of_two_breeds_and_measures_nothing_on_
 
 
 def test_it_groups_photos_up_to_the_limit_and_in_chains():
-    near, far = (1 << NEAR_DUPLICATE_BITS) - 1, ((1 << NEAR_DUPLICATE_BITS + 1) - 1) << 40
+    near, far = (1 << 6) - 1, ((1 << 7) - 1) << 40
     further_along = near | near << 10
 
     groups = group_near_duplicates([0, far, further_along, near])
