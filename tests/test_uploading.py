@@ -180,7 +180,7 @@ def test_the_lost_file_of_an_answered_photo_comes_back_when_it_is_sent_again(ann
     classify_photos()
     photo.image.storage.delete(photo.image.name)
     assert upload_photo(upload(), user=anne).outcome == Outcome.KNOWN
-    assert photo.image.open().read() == content
+    assert Photo.objects.get().image.open().read() == content
 
 
 def test_it_knows_the_same_bytes_again_and_says_when_and_where(staff, anne):
