@@ -233,6 +233,7 @@ def test_it_refuses_a_key_that_is_none(api, key):
 
 def test_it_forgets_keys_after_a_day(api):
     api("post", "/animals/", json={"name": "Rex"}, headers={"Idempotency-Key": "a-1"})
+    KeptAnswer.objects.update(created_at=timezone.now() - timedelta(hours=23))
     sweep_imports()
     assert KeptAnswer.objects.exists()
     KeptAnswer.objects.update(created_at=timezone.now() - timedelta(hours=25))
