@@ -104,6 +104,16 @@ def test_it_leaves_alone_what_may_be_waiting_for_its_row(photos):
     assert [finding.kind for finding in consistency.findings(timezone.now() + timedelta(hours=2))] == [Kind.ORPHAN]
 
 
+def test_a_file_without_a_row_is_reported_when_it_is_an_hour_old(photos, monkeypatch):
+    keep("originals/ab/" + "ab" * 32 + ".jpg")
+    now = timezone.now()
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now + timedelta(minutes=59))
+    call_command("fsck")
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now + timedelta(minutes=61))
+    with pytest.raises(CommandError, match="Received: 1 that do not"):
+        call_command("fsck")
+
+
 def test_it_leaves_alone_what_got_its_row_after_it_was_found(anne):
     """Between the listing and the repair, the upload is committed."""
     consistency = Consistency(grace=timedelta())
