@@ -103,8 +103,8 @@ class PhotoFilingSerializer(serializers.Serializer):
 
 
 class PhotoFilter(django_filters.FilterSet):
-    breed = django_filters.CharFilter(method="of_breed", label="label of the breed that the index names")
-    second_breed = django_filters.CharFilter(method="of_breed", label="label of the other breed of a cross")
+    breed = django_filters.CharFilter(method="of_breed", label="label of a breed; crosses with it are found, too")
+    second_breed = django_filters.CharFilter(method="of_second_breed", label="label of the other breed of a cross")
     updated_since = django_filters.IsoDateTimeFilter("updated_at", lookup_expr="gte")
     uploaded_since = django_filters.IsoDateTimeFilter("uploaded_at", lookup_expr="gte")
     uploaded_before = django_filters.IsoDateTimeFilter("uploaded_at", lookup_expr="lt")
@@ -121,10 +121,18 @@ class PhotoFilter(django_filters.FilterSet):
         fields = ["status", "decision", "breed", "group", "source", "animal", "sha256"]
 
     def of_breed(self, photos, name, value):
-        return photos.filter(**{name: Breed.objects.filter(slug=value[:50]).first() or 0})
+        return photos.of_breed(_breed_key(value))
+
+    def of_second_breed(self, photos, name, value):
+        return photos.filter(second_breed=_breed_key(value))
 
     def of_words(self, photos, name, value):
         return photos.search(value)
+
+
+def _breed_key(label: str) -> int:
+    """The key of the breed with this label; 0, which is no breed's key, for an unknown label."""
+    return Breed.objects.filter(slug=label[:50]).values_list("pk", flat=True).first() or 0
 
 
 @extend_schema_serializer(examples=[OpenApiExample("Two files", {"sha256": [SHA256_EXAMPLE, "0" * 64]})])

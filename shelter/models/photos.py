@@ -53,6 +53,10 @@ class PhotoQuerySet(AnsweredPhotoQuerySet["Photo"]):
         answered = self.filter(status=Photo.Status.DONE, source=Photo.Source.MODEL)
         return answered.with_draw().order_by(rank, within, "pk")
 
+    def of_breed(self, breed: Breed | int) -> "PhotoQuerySet":
+        """Photos of this breed (or of the breed with this key), crosses with another breed included."""
+        return self.filter(Q(breed=breed) | Q(second_breed=breed))
+
     def search(self, text: str, breeds: list[Breed] | None = None) -> "PhotoQuerySet":
         """Each word in the breed (label, French or English name, synonym), in the group or in the dog's name.
 

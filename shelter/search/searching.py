@@ -130,8 +130,7 @@ class PhotoSearch(forms.Form):
         chosen = dict(self.chosen)
         photos = self._without_facets()
         if "breed" in chosen:
-            breed = chosen.pop("breed")
-            photos = photos.filter(Q(breed=breed) | Q(second_breed=breed))
+            photos = photos.of_breed(chosen.pop("breed"))
         return photos.filter(**{COLUMNS[name]: value for name, value in chosen.items()})
 
     def shown(self) -> PhotoQuerySet:
