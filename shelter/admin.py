@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from breeds.admin import ReadOnlyAdmin, ThumbnailMixin, WaitingFilter
 from breeds.audit import AuditedAdmin, log_change
 from breeds.models import ClassifierVersion, Prediction, Review, ReviewRefused
+from breeds.numbers import whole_number
 from shelter.models import Animal, ApiToken, Import, Photo, Removal, Webhook
 from shelter.search.exports import csv_of
 
@@ -42,9 +43,10 @@ class VersionFilter(admin.SimpleListFilter):
         return [(str(version.pk), str(version)) for version in ClassifierVersion.objects.only("name", "version")]
 
     def queryset(self, request, queryset):
-        if not (self.value() or "").isdecimal():
+        version = whole_number(self.value())
+        if version is None:
             return queryset
-        answers = Prediction.objects.filter(version=self.value(), status=Prediction.Status.DONE, photo=OuterRef("pk"))
+        answers = Prediction.objects.filter(version=version, status=Prediction.Status.DONE, photo=OuterRef("pk"))
         return queryset.filter(Exists(answers))
 
 
@@ -91,7 +93,7 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
 
     def history_view(self, request, object_id, extra_context=None):
         """What was changed by hand, and beside it what classifiers and people said, which is never changed."""
-        number = int(object_id) if object_id.isascii() and object_id.isdecimal() and len(object_id) < 19 else 0
+        number = whole_number(object_id) or 0
         answers = Prediction.objects.without_vectors().filter(photo=number).select_related("version").order_by("pk")
         reviews = Review.objects.filter(photo=number).select_related("by", "breed", "second_breed", "withdraws")
         life = {"answers": answers, "reviews": reviews.order_by("pk")}

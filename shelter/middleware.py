@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.files.uploadhandler import MemoryFileUploadHandler, TemporaryFileUploadHandler
 from django.shortcuts import render
 
+from breeds.numbers import whole_number
 from shelter.api.problems import problem_response
 
 
@@ -12,7 +13,7 @@ def limit_request_size(get_response):
 
     def middleware(request):
         length = request.META.get("CONTENT_LENGTH") or "0"
-        size = int(length[:15]) if length.isascii() and length.isdecimal() else 0  # of a thousand digits, 15 are enough
+        size = whole_number(length[:15]) or 0  # of a thousand digits, 15 are enough
         if size <= settings.MAX_REQUEST_BYTES:
             return get_response(request)
         limit = settings.MAX_REQUEST_BYTES // 1_000_000

@@ -14,6 +14,7 @@ from rest_framework.pagination import BasePagination
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
+from breeds.numbers import whole_number
 from shelter.search.paging import key_of, page_of
 
 PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
@@ -83,9 +84,10 @@ class CursorPages(BasePagination):
 
     def _size(self, request) -> int:
         given = request.query_params.get("page_size") or str(PAGE_SIZE)
-        if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MAX_PAGE_SIZE):
+        size = whole_number(given, MAX_PAGE_SIZE)
+        if not size:
             raise ValidationError({"page_size": f"Expected 1 to {MAX_PAGE_SIZE}. Received: {given[:100]}."})
-        return int(given)
+        return size
 
     def get_paginated_response_schema(self, schema):
         link = {"type": ["string", "null"], "format": "uri", "example": None}

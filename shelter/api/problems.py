@@ -13,6 +13,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import APIException
 from rest_framework.parsers import JSONParser
 
+from breeds.numbers import whole_number
+
 MEDIA_TYPE = "application/problem+json"
 MAX_JSON_BYTES = 2_000_000
 
@@ -47,7 +49,7 @@ class BoundedJSONParser(JSONParser):
 
     def parse(self, stream, media_type=None, parser_context=None):
         length = parser_context["request"].META.get("CONTENT_LENGTH") or "0"
-        if length.isascii() and length.isdecimal() and int(length[:15]) > MAX_JSON_BYTES:
+        if (whole_number(length[:15]) or 0) > MAX_JSON_BYTES:
             raise Refused(
                 f"Expected at most {MAX_JSON_BYTES} bytes of JSON. Received: {length}.", "request_too_large", 413
             )

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from breeds import words
 from breeds.audit import changed_values, log_addition, log_change
 from breeds.caution import is_called_for, may_see_cautions
+from breeds.numbers import whole_numbers
 from shelter.models import Animal, Import, Photo
 from shelter.pages.answers import AnswerCandidate
 from shelter.pages.forms import AnimalForm, FilingForm
@@ -97,8 +98,7 @@ def animal_edit(request, pk=None):
 def animal_photo(request, pk):
     """One photo of the dog: make it the main one, or show it earlier or later; or `order`, all of them at once."""
     found = get_object_or_404(Animal, pk=pk)
-    sent = request.POST.getlist("photo")
-    numbers = [int(number) for number in sent if number.isascii() and number.isdecimal() and len(number) < 19]
+    numbers = whole_numbers(request.POST.getlist("photo"))
     action = request.POST.get("action")
     if action == "main" and numbers and found.choose_main(numbers[0]):
         log_change(request.user, [found], _("Photo %(n)d became the main one.") % {"n": numbers[0]})

@@ -1,7 +1,5 @@
 """The page of one photo, its files, and what people say on it."""
 
-import re
-
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.http import Http404
@@ -12,6 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 from breeds import words
 from breeds.caution import is_called_for, may_see_cautions
 from breeds.models import Review, ReviewRefused
+from breeds.numbers import whole_numbers
 from breeds.quality import track_record
 from shelter.models import Photo
 from shelter.pages.answers import answers_of
@@ -53,8 +52,7 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
 @require_GET
 def photo_answers(request):
     """What a page shows of those of its photos that are answered by now: one question, however many it awaits."""
-    numbers = request.GET.get("photos", "").split(",")[:MOST_AWAITED]
-    awaited = [int(number) for number in numbers if re.fullmatch(r"[0-9]{1,18}", number)]
+    awaited = whole_numbers(request.GET.get("photos", "").split(",")[:MOST_AWAITED])
     found = Photo.objects.with_twin().select_related("breed", "second_breed").in_bulk(awaited)
     answered = [photo for photo in found.values() if photo.status != Photo.Status.PENDING]
     answers = answers_of(answered)

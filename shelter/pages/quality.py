@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET
 
 from breeds import words
 from breeds.models import Breed, BreedGroup, ClassifierVersion, Decision
+from breeds.numbers import whole_number
 from breeds.quality import LEAST, Quality, unknown_labels
 from shelter.models import Photo
 
@@ -20,8 +21,7 @@ FIRST = 12  # rows of a table that are shown at once
 @require_GET
 def quality(request):
     versions = ClassifierVersion.objects.defer("labels", "label_groups").in_bulk()
-    wish = request.GET.get("version", "")
-    chosen = versions.get(int(wish)) if wish.isascii() and wish.isdecimal() and len(wish) < 19 else None
+    chosen = versions.get(whole_number(request.GET.get("version")))
     measured = Quality(chosen.pk if chosen else None)
     breeds = {breed.slug: breed for breed in Breed.objects.all()}
     context = {

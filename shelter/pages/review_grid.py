@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from breeds.caution import CONCERNED, may_see_cautions
 from breeds.models import Breed, Prediction, Review, ReviewRefused, ReviewTurn
+from breeds.numbers import whole_numbers
 from shelter.models import Photo
 from shelter.pages.review_queue import remember_step
 
@@ -102,10 +103,6 @@ def _record(user, chosen: dict[int, int]) -> _Outcome:
 
 
 def _pairs(values: list[str]) -> dict[int, int]:
-    """“photo:answer” of each box -> {photo: answer}; what is none is passed over."""
-    pairs = {}
-    for value in values[:CARDS]:
-        photo, _colon, answer = value.partition(":")
-        if all(part.isascii() and part.isdecimal() and len(part) < 19 for part in (photo, answer)):
-            pairs[int(photo)] = int(answer)
-    return pairs
+    """Parse ["12:34", …], the photo and the answer of each box, into {12: 34}; malformed values are skipped."""
+    pairs = [whole_numbers(value.split(":")) for value in values[:CARDS] if value.count(":") == 1]
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}

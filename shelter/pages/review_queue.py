@@ -12,6 +12,7 @@ from breeds import words
 from breeds.caution import is_called_for, may_see_cautions
 from breeds.lookalikes import photos_like
 from breeds.models import Breed, Review, ReviewRefused, ReviewTurn
+from breeds.numbers import whole_number
 from shelter.models import Photo
 from shelter.pages.review_form import ReviewForm, breed_names
 
@@ -28,7 +29,7 @@ def card(request):
     """The next photo; a POST says something about one and goes on to the next."""
     if request.method == "GET":
         return _show(request, ReviewTurn.objects.next_for(request.user, _waiting()))
-    photo = Photo.objects.select_related("animal", "breed").filter(pk=_number(request.POST.get("photo"))).first()
+    photo = Photo.objects.select_related("animal", "breed").filter(pk=whole_number(request.POST.get("photo"))).first()
     if photo is None:
         messages.error(request, _("This photo was deleted meanwhile; there is nothing to review."))
         return redirect("review_queue")
@@ -117,10 +118,6 @@ def lookalikes(request, pk):
 
 def _waiting():
     return Photo.objects.awaiting_review().select_related("animal", "breed")
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _said(posted):

@@ -5,6 +5,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from breeds.numbers import whole_number
 from shelter.models import ApiToken
 
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
 
 
 def days(text: str) -> timedelta:
-    number = text.removesuffix("d")
-    if not (number.isascii() and number.isdecimal() and 1 <= int(number[:6]) <= 3650):
+    number = whole_number(text.removesuffix("d"), 3650)
+    if not number:
         raise ArgumentTypeError(f"Expected 1d to 3650d. Received: {text}.")
-    return timedelta(days=int(number))
+    return timedelta(days=number)
