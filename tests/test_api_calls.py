@@ -411,6 +411,28 @@ def test_it_refuses_an_archive_that_cannot_be(api, given):
     assert api("post", "/imports/", json=given).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({"json": {"name": "a.zip", "size": 2_000_001}}, "size"),
+        ({"data": {"archive": SimpleUploadedFile("a.zip", bytes(2_000_001))}}, "archive"),
+    ],
+)
+def test_it_refuses_an_archive_that_is_too_large_however_it_comes(api, settings, sent, field):
+    settings.MAX_ARCHIVE_BYTES = 2_000_000
+    refused = api("post", "/imports/", **sent)
+    assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (400, "bad_archive", field)
+    assert refused.json()["detail"] == "Une archive fait au plus 0 Go."
+    assert not Import.objects.exists()
+
+
+def test_a_whole_archive_is_not_taken_for_an_announced_one_of_the_same_name_and_size(api):
+    content = archive()
+    announced = api("post", "/imports/", json={"name": "refuge.zip", "size": len(content)}).json()
+    whole = api("post", "/imports/", {"archive": SimpleUploadedFile("refuge.zip", content)}).json()
+    assert (whole["id"] != announced["id"], whole["status"]) == (True, "waiting")
+
+
 # -- exports ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The API of imports: an archive in, progress and a receipt for every file out."""
 
 import django_filters
+from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_serializer
@@ -13,11 +14,11 @@ from rest_framework.response import Response
 from shelter.api.idempotency import IDEMPOTENCY_KEY, once
 from shelter.api.listing import READING, CursorPages, Reads
 from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused
+from shelter.intake.importing import check_archive_size, receive_whole
 from shelter.intake.refusals import refusal
 from shelter.intake.uploads import receipt_of
 from shelter.models import Import, ImportItem, imports
 from shelter.models.imports import hint_imports
-from shelter.pages.forms import ArchiveForm
 
 IMPORT_EXAMPLE = {
     "id": 3,
@@ -193,15 +194,15 @@ class ImportViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, vie
         is_whole = request.content_type.startswith("multipart/")
         form = (WholeArchiveSerializer if is_whole else NewImportSerializer)(data=request.data)
         form.is_valid(raise_exception=True)
-        checked = ArchiveForm(form.validated_data, request.FILES if is_whole else None)
-        if not checked.is_valid():
-            detail = " ".join(sentence for sentences in checked.errors.values() for sentence in sentences)
-            raise Refused(detail, "bad_archive", field="archive" if is_whole else "size")
-        given = checked.cleaned_data
-        batch = Import.objects.receive(request.user, given["name"], given["size"], given["stamp"])
+        given = form.validated_data
+        try:
+            check_archive_size(given["archive"].size if is_whole else given["size"])
+        except ValidationError as error:
+            raise Refused(error.message, "bad_archive", field="archive" if is_whole else "size") from error
         if is_whole:
-            batch.take_whole(given["archive"])
-            hint_imports()
+            batch = receive_whole(request.user, given["archive"])
+        else:
+            batch = Import.objects.receive(request.user, **given)
         return Response(self.get_serializer(self.get_queryset().get(pk=batch.pk)).data, status=201)
 
     @extend_schema(

@@ -7,14 +7,17 @@ and file result are written in one transaction, and repeats nothing, because onl
 import io
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from breeds.hints import hint
 from breeds.models import Prediction
@@ -23,10 +26,26 @@ from shelter.intake.disks import files_of, printable, read_file
 from shelter.intake.uploads import upload_photo
 from shelter.models import Import, ImportItem
 from shelter.models import imports as import_rows
+from shelter.models.imports import hint_imports
 
 logger = logging.getLogger(__name__)
 
 HINT_SECONDS = 1  # between two hints of an import that is under way
+
+
+def check_archive_size(size: int) -> None:
+    """Raise `ValidationError` for an archive that is too large."""
+    if size > settings.MAX_ARCHIVE_BYTES:
+        limit = settings.MAX_ARCHIVE_BYTES // 1_000_000_000
+        raise ValidationError(_("An archive has at most %(limit)s GB.") % {"limit": limit}, code="too_large")
+
+
+def receive_whole(user, file) -> Import:
+    """Store an archive that comes in one request. The stamp is unique, so that each one gets an import of its own."""
+    batch = Import.objects.receive(user, file.name[-255:], file.size, stamp=str(uuid.uuid4()))
+    batch.take_whole(file)
+    hint_imports()
+    return batch
 
 
 def work_slice(batch: Import) -> bool:

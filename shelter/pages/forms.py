@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
+from shelter.intake.importing import check_archive_size
 from shelter.intake.refusals import refusal
 from shelter.models import Animal, ApiToken, Event, Photo, Webhook
 from shelter.models.animals import clean_microchip, date_errors
@@ -65,13 +66,10 @@ class ArchiveForm(forms.Form):
 
     def clean(self):
         values = super().clean()
-        if file := values.get("archive"):
-            values |= {"name": file.name[-255:], "size": file.size, "stamp": str(uuid.uuid4())}
-        if not values.get("name") or not values.get("size"):
+        file, size = values.get("archive"), values.get("size")
+        if not file and not (values.get("name") and size):
             raise forms.ValidationError(_("Choose a zip archive."), code="no_file")
-        if values["size"] > settings.MAX_ARCHIVE_BYTES:
-            limit = settings.MAX_ARCHIVE_BYTES // 1_000_000_000
-            raise forms.ValidationError(_("An archive has at most %(limit)s GB.") % {"limit": limit}, code="too_large")
+        check_archive_size(file.size if file else size)
         return values
 
 

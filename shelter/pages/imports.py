@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from shelter.intake.filing import file_under_names
+from shelter.intake.importing import receive_whole
 from shelter.intake.refusals import REASONS, refusal
 from shelter.intake.uploads import Outcome, Receipt, know_into, receipt_of, upload_into
 from shelter.models import Import, ImportItem, Photo, imports
@@ -74,14 +75,9 @@ def import_list(request):
     """What came in at once; and where archives are sent, whole or, by the script, announced first."""
     form = ArchiveForm(request.POST, request.FILES) if request.method == "POST" else ArchiveForm()
     if request.method == "POST" and form.is_valid():
-        batch = Import.objects.receive(
-            request.user, form.cleaned_data["name"], form.cleaned_data["size"], form.cleaned_data["stamp"]
-        )
-        if file := form.cleaned_data["archive"]:
-            batch.take_whole(file)
-            hint_imports()
-            return redirect(batch)
-        return JsonResponse(_state(batch))
+        if file := form.cleaned_data.pop("archive"):
+            return redirect(receive_whole(request.user, file))
+        return JsonResponse(_state(Import.objects.receive(request.user, **form.cleaned_data)))
     if request.method == "POST" and request.htmx:
         return JsonResponse({"detail": " ".join(form.non_field_errors())}, status=400)
     page = Paginator(Import.objects.select_related("user"), IMPORTS_A_PAGE).get_page(request.GET.get("page"))
