@@ -1,20 +1,18 @@
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Count, Exists, OuterRef, Q
-from django.http import StreamingHttpResponse
-from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import mark_safe
-from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from breeds.admin import ReadOnlyAdmin, ThumbnailMixin, WaitingFilter
 from breeds.audit import AuditedAdmin, log_change
 from breeds.models import ClassifierVersion, Prediction, Review, ReviewRefused
 from breeds.numbers import whole_number
 from shelter.models import Animal, ApiToken, Import, Photo, Removal, Webhook
-from shelter.search.exports import csv_of
+from shelter.search.exports import photo_download
 
 admin.site.site_header = admin.site.site_title = "Flair"
 
@@ -140,10 +138,7 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
 
     @admin.action(description=_("Export as a table (CSV)"), permissions=["view"])
     def export(self, request, queryset):
-        name = f"flair-{timezone.localtime():%Y-%m-%d-%H%M}.csv"
-        rows = csv_of(queryset.order_by("-pk"), get_language() or "fr", request.build_absolute_uri("/").rstrip("/"))
-        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-        return StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8", headers=headers)
+        return photo_download(request, queryset.order_by("-pk"), "csv")
 
     def get_deleted_objects(self, objs, request):
         """Answers and reviews cannot be deleted on their own; with their photo they go."""

@@ -7,10 +7,7 @@ import time
 import django_filters
 from django.conf import settings
 from django.db.models import Q
-from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
-from django.utils import timezone
-from django.utils.translation import get_language
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import mixins, serializers, viewsets
@@ -35,7 +32,7 @@ from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, 
 from shelter.api.reviews import NewReviewSerializer, ReviewSerializer
 from shelter.intake.uploads import Outcome, Receipt, upload_photo
 from shelter.models import Animal, Photo
-from shelter.search.exports import MOST_IN_A_ZIP, csv_of, zip_of
+from shelter.search.exports import MOST_IN_A_ZIP, download, photo_download
 
 MOST_WAIT_SECONDS = 30
 EXPORTS_AT_ONCE = 500
@@ -410,19 +407,10 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
         if kind == "zip" and photos.order_by()[: MOST_IN_A_ZIP + 1].count() > MOST_IN_A_ZIP:
             detail = f"Expected at most {MOST_IN_A_ZIP} photos in a zip. Received: more; narrow the filters."
             raise Refused(detail, "too_many_photos", field="kind")
-        name = f"flair-{timezone.localtime():%Y-%m-%d-%H%M}.{kind}"
-        return StreamingHttpResponse(
-            self._written(kind, photos),
-            content_type={"csv": "text/csv; charset=utf-8", "zip": "application/zip"}.get(kind, "application/x-ndjson"),
-            headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
-        )
-
-    def _written(self, kind: str, photos):
-        if kind == "jsonl":
-            found = with_answers(photos, answers=self.wants("prediction"), reviews=self.wants("review"))
-            return _lines(found, self.get_serializer(many=True).child)
-        base_url = self.request.build_absolute_uri("/").rstrip("/")
-        return {"csv": csv_of, "zip": zip_of}[kind](photos, get_language() or "fr", base_url)
+        if kind != "jsonl":
+            return photo_download(request, photos, kind)
+        photos = with_answers(photos, answers=self.wants("prediction"), reviews=self.wants("review"))
+        return download(_lines(photos, self.get_serializer(many=True).child), kind)
 
 
 def _lines(photos, serializer):

@@ -1,12 +1,11 @@
 """The pages through which photos come in: uploads, archives, and what became of each file."""
 
-import csv
 import uuid
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -21,7 +20,7 @@ from shelter.intake.uploads import Outcome, Receipt, know_into, receipt_of, uplo
 from shelter.models import Import, ImportItem, Photo, imports
 from shelter.models.imports import hint_imports
 from shelter.pages.forms import ArchiveForm, DogNamesForm, KnownFileForm, UploadForm
-from shelter.search.exports import harmless
+from shelter.search.exports import CsvTable, download
 
 RECEIPTS_A_PAGE = 100
 DOGS_A_PAGE = 50
@@ -167,13 +166,6 @@ def import_dogs(request, pk):
     return redirect(batch)
 
 
-class _Echo:
-    """A file that gives back what is written: a row of CSV at a time."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
 @login_required
 @require_GET
 def import_receipts(request, pk):
@@ -181,18 +173,16 @@ def import_receipts(request, pk):
     batch = get_object_or_404(Import, pk=pk)
     if not batch.total:
         raise Http404
-    writer = csv.writer(_Echo(), delimiter=";" if get_language() == "fr" else ",")
+    table = CsvTable(get_language() or "fr")
     items = _chosen(batch, request.GET.get("outcome", ""), request.GET.get("code", "")).with_photos()
 
     def rows():
         heads = [_("File"), _("Outcome"), _("Reason"), _("Photo"), _("Animal"), _("Looks like"), _("Answer"), _("Date")]
-        yield "\ufeff" + writer.writerow(heads)
+        yield table.first_line(heads)
         for item in items.iterator(chunk_size=500):
-            yield writer.writerow([harmless(str(cell)) for cell in _cells(request, item)])
+            yield table.line(_cells(request, item))
 
-    response = StreamingHttpResponse(rows(), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="flair-{batch.pk}-{timezone.localdate():%Y-%m-%d}.csv"'
-    return response
+    return download(rows(), "csv", f"flair-{batch.pk}-{timezone.localdate():%Y-%m-%d}")
 
 
 def _cells(request, item: ImportItem) -> list[str]:

@@ -2,16 +2,13 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from shelter.models import SavedSearch
-from shelter.search.exports import MOST_IN_A_ZIP, csv_of, zip_of
+from shelter.search.exports import MOST_IN_A_ZIP, photo_download
 from shelter.search.paging import page_of
 from shelter.search.searching import PhotoSearch
 
@@ -39,15 +36,7 @@ def photo_export(request, kind):
         text = _("A zip holds %(most)s photos at most; this search finds %(n)s. Narrow it, by date for example.")
         messages.error(request, text % {"most": MOST_IN_A_ZIP, "n": search.count})
         return redirect(f"{reverse('photo_list')}?{search.query}")
-    photos, base_url = search.photos().order_by(*search.order), request.build_absolute_uri("/").rstrip("/")
-    write = {"csv": csv_of, "zip": zip_of}[kind]
-    content_type = {"csv": "text/csv; charset=utf-8", "zip": "application/zip"}[kind]
-    name = f"flair-{timezone.localtime():%Y-%m-%d-%H%M}.{kind}"
-    return StreamingHttpResponse(
-        write(photos, get_language() or "fr", base_url),
-        content_type=content_type,
-        headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
-    )
+    return photo_download(request, search.photos().order_by(*search.order), kind)
 
 
 @login_required

@@ -2,13 +2,14 @@
 
 import csv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.formats import number_format
+from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
-from django.utils.translation import override
 
 from breeds.words import fold
 from shelter.models import Photo
@@ -17,23 +18,20 @@ AT_ONCE = 1000
 MOST_IN_A_ZIP = 20_000
 
 
-class _Sink:
-    """A file that only collects what was written since it was last asked."""
+CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "zip": "application/zip", "jsonl": "application/x-ndjson"}
 
-    def __init__(self):
-        self.parts = []
 
-    def write(self, part) -> int:
-        self.parts.append(part)
-        return len(part)
+def download(content: Iterable[bytes | str], kind: str, name: str = "") -> StreamingHttpResponse:
+    """The response for a file that is written while it is sent. Without a `name` it is called after the moment."""
+    name = name or f"flair-{timezone.localtime():%Y-%m-%d-%H%M}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"', "Cache-Control": "no-store"}
+    return StreamingHttpResponse(content, content_type=CONTENT_TYPES[kind], headers=headers)
 
-    def flush(self) -> None:
-        pass
 
-    def take(self):
-        taken = (b"" if self.parts and isinstance(self.parts[0], bytes) else "").join(self.parts)
-        self.parts.clear()
-        return taken
+def photo_download(request, photos: QuerySet, kind: str) -> StreamingHttpResponse:
+    """The photos as `csv` or `zip`, in the language of the request."""
+    write = {"csv": csv_of, "zip": zip_of}[kind]
+    return download(write(photos, get_language() or "fr", request.build_absolute_uri("/").rstrip("/")), kind)
 
 
 def harmless(text: str) -> str:
@@ -41,28 +39,40 @@ def harmless(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")) else text
 
 
-class PhotoTable:
-    """Rows of a table that a spreadsheet of the reader's language opens with a double click."""
+class CsvTable:
+    """Lines of a table that a spreadsheet of the reader's language opens with a double click."""
 
-    def __init__(self, language: str, base_url: str):
-        self.base_url = base_url
+    def __init__(self, language: str):
         self.is_french = language.startswith("fr")
-        self.sink = _Sink()
         # A French spreadsheet expects a decimal comma, and so a semicolon between the columns.
-        self.writer = csv.writer(self.sink, delimiter=";" if self.is_french else ",")
+        self._writer = csv.writer(self, delimiter=";" if self.is_french else ",")
+
+    def write(self, text: str) -> str:
+        return text  # `csv.writer` returns it from `writerow`
+
+    def first_line(self, names: list[str]) -> str:
+        return "\ufeff" + self.line(names)
+
+    def line(self, cells: list) -> str:
+        return self._writer.writerow([harmless(str(cell)) for cell in cells])
+
+
+class PhotoTable(CsvTable):
+    def __init__(self, language: str, base_url: str):
+        super().__init__(language)
+        self.base_url = base_url
 
     def head(self) -> str:
-        self.writer.writerow([
+        return self.first_line([
             _("Number"), _("Dog"), _("Microchip"), _("Answer"), _("Breed"), _("Group"), _("Probability"),
             _("Verified"), _("Status"), _("Sent on"), _("Sent by"), _("File name"), "SHA-256", _("Address"),
             _("Picture"),
         ])  # fmt: skip
-        return "\ufeff" + self.sink.take()
 
     def row(self, photo: Photo, picture: str = "") -> str:
         animal = photo.animal
-        cells = [
-            str(photo.pk),
+        return self.line([
+            photo.pk,
             animal.numbered if animal else "",
             animal.microchip if animal else "",
             photo.get_decision_display(),
@@ -77,9 +87,7 @@ class PhotoTable:
             photo.sha256,
             self.base_url + photo.get_absolute_url(),
             picture,
-        ]
-        self.writer.writerow([harmless(str(cell)) for cell in cells])
-        return self.sink.take()
+        ])  # fmt: skip
 
     def _number(self, value: float | None) -> str:
         if value is None:
@@ -107,6 +115,25 @@ def csv_of(photos: QuerySet, language: str, base_url: str) -> Iterator[bytes]:
                 yield "".join(lines).encode()
                 lines.clear()
         yield "".join(lines).encode()
+
+
+class _Sink:
+    """A file for `zipfile` that keeps only what was written since the last `take`."""
+
+    def __init__(self):
+        self.parts = []
+
+    def write(self, part: bytes) -> int:
+        self.parts.append(part)
+        return len(part)
+
+    def flush(self) -> None:
+        pass
+
+    def take(self) -> bytes:
+        taken = b"".join(self.parts)
+        self.parts.clear()
+        return taken
 
 
 def zip_of(photos: QuerySet, language: str, base_url: str) -> Iterator[bytes]:
