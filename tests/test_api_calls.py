@@ -160,7 +160,7 @@ def test_it_takes_only_so_many_files_at_once(api, settings):
 
 def test_it_waits_for_the_answer_where_it_is_asked_to(api, classifier, monkeypatch):
     monkeypatch.setattr(
-        "shelter.api.photos.time.sleep", lambda seconds: classify_photos()
+        "shelter.api.waiting.time.sleep", lambda seconds: classify_photos()
     )  # meanwhile a worker is at work
     answer = api("post", "/photos/?wait=10", {"image": upload()}).json()
     assert (answer["status"], answer["prediction"]["label"]) == ("done", "beagle")
@@ -172,7 +172,7 @@ def test_it_answers_pending_when_the_time_is_up(api, classifier):
 
 
 def test_it_says_404_when_the_photo_is_deleted_while_somebody_waits(api, classifier, monkeypatch):
-    monkeypatch.setattr("shelter.api.photos.time.sleep", lambda seconds: Photo.objects.all().delete())
+    monkeypatch.setattr("shelter.api.waiting.time.sleep", lambda seconds: Photo.objects.all().delete())
     assert api("post", "/photos/?wait=10", {"image": upload()}).status_code == 404
     batch = api("post", "/photos/?wait=10", {"images": [upload()]})
     assert (batch.status_code, batch.json()["results"][0]["photo"]) == (207, None)
@@ -448,7 +448,7 @@ def test_it_exports_what_the_filters_find(api, photos):
 
 
 def test_it_exports_no_more_than_a_zip_may_hold(api, photos, monkeypatch):
-    monkeypatch.setattr("shelter.api.photos.MOST_IN_A_ZIP", 2)
+    monkeypatch.setattr("shelter.api.photo_exports.MOST_IN_A_ZIP", 2)
     response = api("get", "/photos/export/?kind=zip")
     assert (response.status_code, response.json()["code"]) == (400, "too_many_photos")
 

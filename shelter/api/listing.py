@@ -7,7 +7,6 @@ import json
 from django.http import HttpResponseNotModified
 from django.utils.cache import patch_vary_headers
 from django.utils.http import parse_etags
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
@@ -164,10 +163,3 @@ def _unless_known(request, response):
         return response
     kept = {name: response.headers[name] for name in ("ETag", "Cache-Control", "Vary")}
     return HttpResponseNotModified(headers=kept)
-
-
-WAIT = OpenApiParameter(
-    "wait",
-    OpenApiTypes.INT,
-    description="Seconds (at most 30) to wait for the classifier's answer, so that it may come with this one.",
-)

@@ -1,26 +1,20 @@
 """The API of photos."""
 
-import json
-import threading
-import time
-
 import django_filters
 from django.conf import settings
-from django.db.models import Q
 from django.shortcuts import get_object_or_404
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import NotFound
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.response import Response
 
 from breeds import lookalikes
 from breeds.answers import MODEL_EXAMPLE, ModelSerializer, PredictionSerializer, represent
-from breeds.models import Breed, Prediction, Review, ReviewRefused
-from shelter.api.idempotency import IDEMPOTENCY_KEY, once
-from shelter.api.listing import READING, WAIT, CursorPages, Reads
+from breeds.models import Breed, Prediction
+from shelter.api.listing import READING, CursorPages, Reads
+from shelter.api.photo_exports import ExportAction
 from shelter.api.photo_json import (
     PHOTO_EXAMPLE,
     SHA256_EXAMPLE,
@@ -28,14 +22,11 @@ from shelter.api.photo_json import (
     just_stored,
     with_answers,
 )
+from shelter.api.photo_reviews import ReviewActions
 from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, problem
-from shelter.api.reviews import NewReviewSerializer, ReviewSerializer
+from shelter.api.waiting import WAIT, wait_for_answers, wished_wait
 from shelter.intake.uploads import Outcome, Receipt, upload_photo
 from shelter.models import Animal, Photo
-from shelter.search.exports import MOST_IN_A_ZIP, download, photo_download
-
-MOST_WAIT_SECONDS = 30
-EXPORTS_AT_ONCE = 500
 
 
 class PhotoUploadSerializer(serializers.Serializer):
@@ -176,18 +167,14 @@ class SimilarPhotosSerializer(serializers.Serializer):
     results = SimilarPhotoSerializer(many=True)
 
 
-class ExportQuerySerializer(serializers.Serializer):
-    kind = serializers.ChoiceField(
-        ["csv", "zip", "jsonl"],
-        help_text="a table for spreadsheets; that table with a preview of each photo; one photo object per line",
-    )
-
-
-class WaitQuerySerializer(serializers.Serializer):
-    wait = serializers.IntegerField(min_value=0, max_value=MOST_WAIT_SECONDS, default=0)
-
-
-class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+class PhotoViewSet(
+    Reads,
+    ReviewActions,
+    ExportAction,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    viewsets.GenericViewSet,
+):
     queryset = Photo.objects.all()
     scope = None
     serializer_class = PhotoSerializer
@@ -312,65 +299,6 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
         answer = {"model": found.version, "searched": found.searched, "results": results}
         return Response(SimilarPhotosSerializer(answer).data)
 
-    @extend_schema(
-        request=NewReviewSerializer,
-        parameters=[IDEMPOTENCY_KEY],
-        responses={
-            200: OpenApiResponse(ReviewSerializer, "the same person had just said the same"),
-            201: OpenApiResponse(ReviewSerializer, "appended"),
-        },
-        filters=False,
-    )
-    @action(
-        ["post"],
-        detail=True,
-        scope="review",
-        parser_classes=[BoundedJSONParser, FormParser, MultiPartParser],
-        filterset_class=None,
-        pagination_class=None,
-    )
-    @once
-    def reviews(self, request, pk):
-        """Append what a person says of the photo. The same again of the same person: 200 and the review known."""
-        if not request.user.has_perm("breeds.add_review"):
-            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
-        photo = self.get_object()
-        form = NewReviewSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        try:
-            recorded = Review.objects.record(photo, by=request.user, **form.validated_data)
-        except ReviewRefused as error:
-            if error.code == "photo_deleted":
-                raise NotFound from error
-            raise Refused(str(error), error.code) from error
-        return Response(ReviewSerializer(recorded.review).data, status=201 if recorded.is_new else 200)
-
-    @extend_schema(
-        request=None, responses={204: OpenApiResponse(description="withdrawn, now or before")}, filters=False
-    )
-    @action(
-        ["delete"], detail=True, url_path="reviews/<int:review>", scope="review", filterset_class=None,
-        pagination_class=None,
-    )  # fmt: skip
-    def review(self, request, pk, review):
-        """Take back what was said: the review before counts again, or the classifier. The history keeps both.
-
-        One's own; what others said, with the permission to do so. Safe to repeat.
-        """
-        if not request.user.has_perm("breeds.add_review"):
-            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
-        found = get_object_or_404(Review.objects.select_related("photo", "by"), pk=review, photo=pk)
-        if found.verdict == Review.Verdict.WITHDRAW:  # nothing that somebody said of the photo
-            raise NotFound
-        try:
-            Review.objects.withdraw(found, by=request.user)
-        except ReviewRefused as error:
-            if error.code == "photo_deleted":
-                raise NotFound from error
-            if error.code == "not_yours":
-                raise Refused(str(error), error.code, 403) from error
-        return Response(status=204)
-
     @extend_schema(request=PhotoCheckSerializer, responses={200: PhotoCheckAnswerSerializer})
     @action(
         detail=False, methods=["post"], parser_classes=[BoundedJSONParser], pagination_class=None, filter_backends=[]
@@ -384,39 +312,6 @@ class PhotoViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, view
             asked |= {digest: pk for digest in digests if digest in asked}
         return Response({"known": [{"sha256": digest, "id": pk} for digest, pk in asked.items() if pk]})
 
-    @extend_schema(
-        parameters=[ExportQuerySerializer, READING[0]],
-        filters=True,
-        responses={
-            (200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, examples=[OpenApiExample("csv", "Number,Dog,…")]),
-            (200, "application/zip"): OpenApiTypes.BINARY,
-            (200, "application/x-ndjson"): OpenApiResponse(
-                OpenApiTypes.STR, examples=[OpenApiExample("jsonl", json.dumps({"id": 41, "status": "done"}) + "\n")]
-            ),
-        },
-    )
-    @action(detail=False, pagination_class=None)
-    def export(self, request):
-        """All photos that the filters find, written while they are sent.
-
-        The language of tables is the one that the request accepts. `fields` counts for `jsonl` alone.
-        """
-        query = ExportQuerySerializer(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        kind, photos = query.validated_data["kind"], self.filter_queryset(Photo.objects.order_by("-pk"))
-        if kind == "zip" and photos.order_by()[: MOST_IN_A_ZIP + 1].count() > MOST_IN_A_ZIP:
-            detail = f"Expected at most {MOST_IN_A_ZIP} photos in a zip. Received: more; narrow the filters."
-            raise Refused(detail, "too_many_photos", field="kind")
-        if kind != "jsonl":
-            return photo_download(request, photos, kind)
-        photos = with_answers(photos, answers=self.wants("prediction"), reviews=self.wants("review"))
-        return download(_lines(photos, self.get_serializer(many=True).child), kind)
-
-
-def _lines(photos, serializer):
-    for photo in photos.iterator(EXPORTS_AT_ONCE):
-        yield json.dumps(serializer.to_representation(photo), ensure_ascii=False).encode() + b"\n"
-
 
 def _file_result(receipt: Receipt, photos: dict[int, Photo]) -> dict:
     result = {"file": receipt.name, "outcome": str(receipt.outcome), "photo": None, "problem": None}
@@ -426,31 +321,3 @@ def _file_result(receipt: Receipt, photos: dict[int, Photo]) -> dict:
     photo = photos.get(receipt.photo.pk)  # none, where somebody has deleted it meanwhile
     shown = represent(PhotoSerializer, photo) if photo else None
     return result | {"status": 201 if receipt.outcome == Outcome.ACCEPTED else 200, "photo": shown}
-
-
-def wished_wait(request) -> int:
-    query = WaitQuerySerializer(data=request.query_params)
-    query.is_valid(raise_exception=True)
-    return query.validated_data["wait"]
-
-
-_waiting = threading.BoundedSemaphore(settings.WAIT_PLACES)
-
-
-def wait_for_answers(photo_ids: list[int], seconds: int) -> None:
-    """Come back when the queue has settled these photos, or the time is up.
-
-    At once where as many others are waiting as this process has threads for: the answer then comes without waiting.
-    """
-    if not seconds or not _waiting.acquire(blocking=False):
-        return
-    try:
-        until, pause = time.monotonic() + seconds, 0.05
-        pending = Photo.objects.filter(pk__in=photo_ids, status=Photo.Status.PENDING).filter(
-            Q(predictions__status="pending") | Q(predictions__status="running")
-        )
-        while pending.exists() and (left := until - time.monotonic()) > 0:
-            time.sleep(min(pause, left))
-            pause = min(0.5, pause * 1.5)
-    finally:
-        _waiting.release()

@@ -1,0 +1,76 @@
+"""The API of what people say of a photo."""
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.response import Response
+
+from breeds.models import Review, ReviewRefused
+from shelter.api.idempotency import IDEMPOTENCY_KEY, once
+from shelter.api.problems import BoundedJSONParser, Refused
+from shelter.api.reviews import NewReviewSerializer, ReviewSerializer
+
+
+class ReviewActions:
+    """For the view set of photos."""
+
+    @extend_schema(
+        request=NewReviewSerializer,
+        parameters=[IDEMPOTENCY_KEY],
+        responses={
+            200: OpenApiResponse(ReviewSerializer, "the same person had just said the same"),
+            201: OpenApiResponse(ReviewSerializer, "appended"),
+        },
+        filters=False,
+    )
+    @action(
+        ["post"],
+        detail=True,
+        scope="review",
+        parser_classes=[BoundedJSONParser, FormParser, MultiPartParser],
+        filterset_class=None,
+        pagination_class=None,
+    )
+    @once
+    def reviews(self, request, pk):
+        """Append what a person says of the photo. The same again of the same person: 200 and the review known."""
+        if not request.user.has_perm("breeds.add_review"):
+            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
+        photo = self.get_object()
+        form = NewReviewSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        try:
+            recorded = Review.objects.record(photo, by=request.user, **form.validated_data)
+        except ReviewRefused as error:
+            if error.code == "photo_deleted":
+                raise NotFound from error
+            raise Refused(str(error), error.code) from error
+        return Response(ReviewSerializer(recorded.review).data, status=201 if recorded.is_new else 200)
+
+    @extend_schema(
+        request=None, responses={204: OpenApiResponse(description="withdrawn, now or before")}, filters=False
+    )
+    @action(
+        ["delete"], detail=True, url_path="reviews/<int:review>", scope="review", filterset_class=None,
+        pagination_class=None,
+    )  # fmt: skip
+    def review(self, request, pk, review):
+        """Take back what was said: the review before counts again, or the classifier. The history keeps both.
+
+        One's own; what others said, with the permission to do so. Safe to repeat.
+        """
+        if not request.user.has_perm("breeds.add_review"):
+            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
+        found = get_object_or_404(Review.objects.select_related("photo", "by"), pk=review, photo=pk)
+        if found.verdict == Review.Verdict.WITHDRAW:  # nothing that somebody said of the photo
+            raise NotFound
+        try:
+            Review.objects.withdraw(found, by=request.user)
+        except ReviewRefused as error:
+            if error.code == "photo_deleted":
+                raise NotFound from error
+            if error.code == "not_yours":
+                raise Refused(str(error), error.code, 403) from error
+        return Response(status=204)
