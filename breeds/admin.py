@@ -1,3 +1,5 @@
+"""The admin: breeds, versions of the classifier, answers, reviews, changes."""
+
 from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
 from django.db.models import Count, Q

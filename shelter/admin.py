@@ -1,3 +1,5 @@
+"""The admin: photos, dogs, imports, tokens and webhooks."""
+
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Count, Exists, OuterRef, Q

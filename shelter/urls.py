@@ -1,3 +1,5 @@
+"""The addresses of pages and API."""
+
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
@@ -23,6 +25,7 @@ from shelter.pages import (
     review_grid,
     review_queue,
     search,
+    uploads,
     versions,
 )
 
@@ -40,8 +43,8 @@ urlpatterns = [
     path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api_docs"),
     path("api/v1/", include(router.urls)),
-    path("", imports.upload, name="upload"),
-    path("upload/check/", imports.upload_check, name="upload_check"),
+    path("", uploads.upload, name="upload"),
+    path("upload/check/", uploads.upload_check, name="upload_check"),
     path("imports/", imports.import_list, name="import_list"),
     path("imports/<int:pk>/", imports.import_page, name="import"),
     path("imports/<int:pk>/progress/", imports.import_progress, name="import_progress"),

@@ -13,7 +13,7 @@ from breeds.models import AppendOnlyError, Breed, ClassifierVersion, Prediction,
 from breeds.tasks import classify_photos, sweep
 from shelter.intake.uploads import upload_photo
 from shelter.models import Animal, Photo
-from shelter.pages.forms import FilingForm
+from shelter.pages.animals import FilingForm
 from tests.support.ml import run_fresh
 from tests.support.web import FakeClassifier, jpeg, upload
 

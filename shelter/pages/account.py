@@ -2,24 +2,100 @@
 
 import threading
 import uuid
+from datetime import timedelta
 
 from axes.utils import reset
+from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import PasswordResetConfirmView
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from shelter.models import ApiToken
-from shelter.pages.forms import MailForm, TokenForm, WebhookForm
-from shelter.posting import send
+from shelter.models import ApiToken, Event, Webhook
+from shelter.posting import ForbiddenAddress, check_url, send
 
 # A test holds one of this process's threads for as long as the address takes to answer, at most ten seconds.
 _testing = threading.BoundedSemaphore(2)
+
+
+class MailForm(forms.Form):
+    email = forms.EmailField(
+        label=_("Mail address"), max_length=254,
+        help_text=_("Where a link is sent to if you forget your password."),
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )  # fmt: skip
+    password = forms.CharField(
+        label=_("Your password"), strip=False, help_text=_("So that nobody else can turn your mail away."),
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )  # fmt: skip
+
+    def __init__(self, data=None, *, user):
+        self.user = user
+        super().__init__(data, initial={"email": user.email})
+
+    def clean_password(self):
+        if not self.user.check_password(self.cleaned_data["password"]):
+            raise forms.ValidationError(gettext("This is not your password."))
+
+    def save(self) -> None:
+        self.user.email = self.cleaned_data["email"]
+        self.user.save(update_fields=["email"])
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(label=_("What is it for?"), max_length=100)
+    scopes = forms.MultipleChoiceField(
+        label=_("What may it do?"), choices=ApiToken.Scope.choices, initial=[ApiToken.Scope.READ],
+        widget=forms.CheckboxSelectMultiple,
+    )  # fmt: skip
+    days = forms.TypedChoiceField(
+        label=_("For how long?"), coerce=int, initial="365",
+        choices=[("30", _("30 days")), ("365", _("one year")), ("0", _("until it is revoked"))],
+    )  # fmt: skip
+
+    def wish(self) -> dict:
+        """What `ApiToken.issue` wants to know."""
+        values = self.cleaned_data
+        expires_at = timezone.now() + timedelta(days=values["days"]) if values["days"] else None
+        return {"name": values["name"], "scopes": values["scopes"], "expires_at": expires_at}
+
+
+class WebhookForm(forms.Form):
+    url = forms.URLField(
+        label=_("Address"), max_length=500, assume_scheme="https",
+        help_text=_("Starts with https:// and can be reached from the internet."),
+    )  # fmt: skip
+    events = forms.MultipleChoiceField(
+        label=_("What should it be told?"), choices=Event.choices, widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, data=None, *, user):
+        self.user = user
+        super().__init__(data, prefix="webhook")
+
+    def clean_url(self):
+        try:
+            check_url(self.cleaned_data["url"])
+        except ForbiddenAddress as error:
+            raise forms.ValidationError(
+                gettext("Flair cannot send to this address: %(why)s") % {"why": error}
+            ) from error
+        return self.cleaned_data["url"]
+
+    def clean(self):
+        if self.user.webhooks.count() >= Webhook.MOST:
+            said = gettext("You have %(most)s addresses already. Remove one first.")
+            raise forms.ValidationError(said % {"most": Webhook.MOST})
+        return super().clean()
+
+    def save(self) -> Webhook:
+        return self.user.webhooks.create(url=self.cleaned_data["url"], events=sorted(self.cleaned_data["events"]))
 
 
 class NewPasswordView(PasswordResetConfirmView):
@@ -39,7 +115,7 @@ def account(request):
     form = MailForm(request.POST or None, user=request.user)
     if form.is_valid():
         form.save()
-        messages.success(request, _("Your mail address is saved."))
+        messages.success(request, gettext("Your mail address is saved."))
         return redirect("account")
     return render_account(request, mail_form=form)
 
@@ -61,7 +137,7 @@ def make_token(request):
 def revoke_token(request, pk):
     token = get_object_or_404(request.user.api_tokens, pk=pk)
     if request.user.api_tokens.filter(pk=pk, revoked_at=None).update(revoked_at=timezone.now()):
-        messages.success(request, _("The key “%(name)s” no longer opens anything.") % {"name": token.name})
+        messages.success(request, gettext("The key “%(name)s” no longer opens anything.") % {"name": token.name})
     return redirect("account")
 
 
@@ -81,7 +157,7 @@ def make_webhook(request):
 def delete_webhook(request, pk):
     hook = get_object_or_404(request.user.webhooks, pk=pk)
     hook.delete()
-    messages.success(request, _("Flair no longer sends anything to %(url)s.") % {"url": hook.url})
+    messages.success(request, gettext("Flair no longer sends anything to %(url)s.") % {"url": hook.url})
     return redirect("account")
 
 
@@ -91,7 +167,7 @@ def test_webhook(request, pk):
     """Send a signed message of no photo at once. An address that takes it is no longer paused."""
     hook = get_object_or_404(request.user.webhooks, pk=pk)
     if not _testing.acquire(blocking=False):
-        messages.error(request, _("Other tests are running. Try again in a few seconds."))
+        messages.error(request, gettext("Other tests are running. Try again in a few seconds."))
         return redirect("account")
     try:
         message = {"id": str(uuid.uuid4()), "event": "test", "created_at": timezone.now().isoformat(), "photo": None}
@@ -99,10 +175,12 @@ def test_webhook(request, pk):
     finally:
         _testing.release()
     if error:
-        messages.error(request, _("%(url)s did not take the test: %(error)s") % {"url": hook.url, "error": error})
+        messages.error(request, gettext("%(url)s did not take the test: %(error)s") % {"url": hook.url, "error": error})
     else:
         hook.succeeded()
-        messages.success(request, _("%(url)s took the test (status %(status)s).") % {"url": hook.url, "status": status})
+        messages.success(
+            request, gettext("%(url)s took the test (status %(status)s).") % {"url": hook.url, "status": status}
+        )
     return redirect("account")
 
 

@@ -1,12 +1,14 @@
 """The pages of animals: list, record, and the filing of photos."""
 
+from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.db.models import Count
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from breeds import words
@@ -14,13 +16,78 @@ from breeds.audit import changed_values, log_addition, log_change
 from breeds.caution import is_called_for, may_see_cautions
 from breeds.numbers import whole_numbers
 from shelter.models import Animal, Import, Photo
+from shelter.models.animals import clean_microchip, date_errors
 from shelter.pages.answers import AnswerCandidate
-from shelter.pages.forms import AnimalForm, FilingForm
 from shelter.search.grouping import suggest_groups
 from shelter.search.paging import page_of
+from shelter.search.searching import DateInput
 
 ANIMALS_A_PAGE = 48
 ORDERS = {"name": ("name_folded", "id"), "newest": ("-id", "-id")}
+
+
+class FilingForm(forms.Form):
+    """Photos, and the dog they show: one by its name or by “name (number)”, a new one, or with `out` none."""
+
+    photos = forms.ModelMultipleChoiceField(Photo.objects.all(), error_messages={"required": _("Choose a photo.")})
+    name = forms.CharField(max_length=120, required=False, strip=True)
+    out = forms.BooleanField(required=False)
+    animal = None
+
+    def clean(self):
+        values = super().clean()
+        if not values.get("out"):
+            if not words.fold(values.get("name", "")):
+                raise forms.ValidationError(gettext("Give the name of the dog."))
+            self.animal = Animal.objects.called(values["name"])
+        return values
+
+    def file(self) -> Animal | None:
+        with transaction.atomic():
+            if self.animal is None and not self.cleaned_data["out"]:
+                self.animal = Animal.objects.create(name=self.cleaned_data["name"][:100])
+            self.cleaned_data["photos"].file_under(self.animal)
+        return self.animal
+
+
+class AnimalForm(forms.ModelForm):
+    born_about = forms.BooleanField(label=_("This date is a guess"), label_suffix="", required=False)
+    microchip = forms.CharField(
+        label=_("Microchip"), required=False, max_length=40, help_text=_("15 digits; spaces do no harm."),
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
+    )  # fmt: skip
+
+    class Meta:
+        model = Animal
+        fields = ["name", "status", "sex", "born_on", "born_about", "arrived_on", "microchip", "notes"]
+        labels = {
+            "name": _("Name"),
+            "status": _("Status"),
+            "sex": _("Sex"),
+            "born_on": _("Born on"),
+            "arrived_on": _("Arrived on"),
+            "notes": _("Notes"),
+        }
+        help_texts = {
+            "born_on": _("If only the age is known, take a date that fits and tick the box below."),
+            "notes": _("What helps to recognise the dog or to find it a home. Everybody who may log in reads this."),
+        }
+        widgets = {
+            "name": forms.TextInput(attrs={"autocomplete": "off"}),
+            "born_on": DateInput(),
+            "arrived_on": DateInput(),
+            "notes": forms.Textarea(attrs={"rows": 4}),
+        }
+
+    def clean_microchip(self):
+        return clean_microchip(self.cleaned_data["microchip"])
+
+    def clean(self):
+        values = super().clean()
+        errors = date_errors(values.get("born_on"), values.get("arrived_on"), values.get("born_about"))
+        for name, sentence in errors.items():
+            self.add_error(name, sentence)
+        return values
 
 
 @login_required
@@ -87,7 +154,7 @@ def animal_edit(request, pk=None):
     if form.is_valid():
         form.save()
         log_change(request.user, [found], changed_values(form)) if pk else log_addition(request.user, found)
-        messages.success(request, _("The record of %(name)s is saved.") % {"name": found.name})
+        messages.success(request, gettext("The record of %(name)s is saved.") % {"name": found.name})
         return redirect(found)
     status = 422 if form.errors else 200
     return render(request, "shelter/animal_form.html", {"form": form, "animal": found}, status=status)
@@ -101,8 +168,8 @@ def animal_photo(request, pk):
     numbers = whole_numbers(request.POST.getlist("photo"))
     action = request.POST.get("action")
     if action == "main" and numbers and found.choose_main(numbers[0]):
-        log_change(request.user, [found], _("Photo %(n)d became the main one.") % {"n": numbers[0]})
-        messages.success(request, _("This photo now stands for %(name)s.") % {"name": found.name})
+        log_change(request.user, [found], gettext("Photo %(n)d became the main one.") % {"n": numbers[0]})
+        messages.success(request, gettext("This photo now stands for %(name)s.") % {"name": found.name})
     elif action in ("earlier", "later") and numbers:
         found.move_photo(numbers[0], 1 if action == "later" else -1)
     elif action == "order":
@@ -130,7 +197,9 @@ def file_photos(request):
             messages.error(request, sentence)
         return redirect(next_page(request) or "photo_list")
     count, chosen = len(form.cleaned_data["photos"]), form.file()
-    filed = _("Filed under %(name)s.") % {"name": chosen.numbered} if chosen else _("Taken out of its record.")
+    filed = (
+        gettext("Filed under %(name)s.") % {"name": chosen.numbered} if chosen else gettext("Taken out of its record.")
+    )
     log_change(request.user, form.cleaned_data["photos"], filed)
     if chosen:
         text = ngettext("%(n)d photo is filed under %(name)s.", "%(n)d photos are filed under %(name)s.", count)

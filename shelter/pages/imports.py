@@ -1,11 +1,12 @@
-"""The pages through which photos come in: uploads, archives, and what became of each file."""
+"""The pages of imports: where archives are sent, and what became of each file."""
 
 import uuid
 
+from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponse, JsonResponse
+from django.http import Http404, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -13,13 +14,14 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from breeds import words
 from shelter.intake.filing import file_under_names
-from shelter.intake.importing import receive_whole
+from shelter.intake.importing import check_archive_size, receive_whole
 from shelter.intake.refusals import REASONS, refusal
-from shelter.intake.uploads import Outcome, Receipt, know_into, receipt_of, upload_into
-from shelter.models import Import, ImportItem, Photo, imports
+from shelter.intake.uploads import receipt_of
+from shelter.models import Import, ImportItem, imports
 from shelter.models.imports import hint_imports
-from shelter.pages.forms import ArchiveForm, DogNamesForm, KnownFileForm, UploadForm
+from shelter.pages.uploads import UploadForm
 from shelter.search.exports import CsvTable, download
 
 RECEIPTS_A_PAGE = 100
@@ -27,45 +29,35 @@ DOGS_A_PAGE = 50
 IMPORTS_A_PAGE = 25
 
 
-@login_required
-@require_http_methods(["GET", "POST"])
-def upload(request):
-    """One file or many; with htmx the receipts alone, without JavaScript the whole page."""
-    context = UploadForm.limits() | {"key": uuid.uuid4()}
-    if request.method == "POST":
-        form = UploadForm(request.POST, request.FILES)
-        is_valid = form.is_valid()
-        batch = Import.objects.upload_of(request.user, form.cleaned_data.get("batch"))
-        if is_valid:
-            context["receipts"] = [upload_into(batch, file) for file in form.cleaned_data["images"]]
+class ArchiveForm(forms.Form):
+    """A zip: whole, from a page without JavaScript, or announced by its name and size, so that its pieces may come."""
+
+    archive = forms.FileField(required=False)
+    name = forms.CharField(max_length=255, required=False)
+    size = forms.IntegerField(min_value=1, required=False)
+    stamp = forms.CharField(max_length=50, required=False)
+
+    def clean(self):
+        values = super().clean()
+        file, size = values.get("archive"), values.get("size")
+        if not file and not (values.get("name") and size):
+            raise forms.ValidationError(_("Choose a zip archive."), code="no_file")
+        check_archive_size(file.size if file else size)
+        return values
+
+
+class DogNamesForm(forms.Form):
+    """Which folders of an import go under which dog: as many pairs as there are folders, or all under their names."""
+
+    everything = forms.BooleanField(required=False)
+
+    def names(self, batch) -> dict[str, str]:
+        """Suggested name -> the name that the person wants; folders whose name has no letter are left out."""
+        if self.cleaned_data["everything"]:
+            pairs = [(row["dog"], row["dog"]) for row in batch.dogs()]
         else:
-            context["receipts"] = [Receipt(Outcome.REFUSED, "", refusal("no_file", ""), code="no_file")]
-        context["batch"] = batch
-        if request.htmx:
-            return _with_address(render(request, "shelter/_receipts.html", context), batch)
-    context["recent"] = request.user.photos.select_related("breed", "second_breed", "animal")[:12]
-    return render(request, "shelter/upload.html", context)
-
-
-@login_required
-@require_POST
-def upload_check(request):
-    """The receipt of a file whose bytes are here already; 204 for one that must be sent."""
-    form = KnownFileForm(request.POST)
-    if not form.is_valid():
-        return JsonResponse({"code": "invalid", "errors": form.errors}, status=400)
-    sha256, name = form.cleaned_data["sha256"], form.cleaned_data["name"]
-    photo = Photo.objects.with_content(sha256).select_related("animal").first()
-    if photo is None:
-        return HttpResponse(status=204)
-    batch = Import.objects.upload_of(request.user, form.cleaned_data["batch"])
-    receipt = know_into(batch, photo, name)
-    return _with_address(render(request, "shelter/_receipts.html", {"receipts": [receipt]}), batch)
-
-
-def _with_address(response, batch: Import):
-    response["X-Import"] = batch.get_absolute_url()
-    return response
+            pairs = zip(self.data.getlist("dog"), self.data.getlist("name"), strict=False)
+        return {dog: name.strip()[:120] for dog, name in pairs if words.fold(name)}
 
 
 @login_required

@@ -3,9 +3,12 @@
 from base64 import b64encode
 from dataclasses import dataclass
 
+from django import forms
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import get_object_or_404, render
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_http_methods
 
 from breeds import lookalikes
@@ -13,9 +16,21 @@ from breeds.classifier import BadCheckpoint, UnreadableImage, shrink_image
 from shelter.intake.refusals import refusal
 from shelter.intake.uploads import file_name
 from shelter.models import Photo
-from shelter.pages.forms import OnePhotoForm
 
 PHOTOS, CARDS = 60, 24
+
+
+class OnePhotoForm(forms.Form):
+    image = forms.FileField(
+        label=_("Photo"), help_text=_("JPEG, PNG, WebP or HEIC."),
+        widget=forms.FileInput(attrs={"accept": "image/*,.heic,.heif"}),
+    )  # fmt: skip
+
+    def clean_image(self):
+        file = self.cleaned_data["image"]
+        if file.size > settings.MAX_PHOTO_BYTES:
+            raise forms.ValidationError(refusal("too_large", file.name))
+        return file
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ def lookalike_search(request):
     except UnreadableImage as error:
         form.add_error("image", refusal(error.reason, name))
     except BadCheckpoint:
-        form.add_error("image", _("The classifier cannot be loaded. Tell an administrator."))
+        form.add_error("image", gettext("The classifier cannot be loaded. Tell an administrator."))
     if form.errors:
         return render(request, "shelter/lookalikes.html", {"form": form}, status=422)
     context = {"form": form, "cards": cards_of(found), "searched": found.searched, "sought": sought, "name": name}

@@ -16,7 +16,6 @@ from django.utils.translation import gettext_lazy as _
 from breeds.models import Breed, BreedGroup, Decision
 from breeds.words import percent
 from shelter.models import Photo, PhotoQuerySet
-from shelter.pages.forms import DateInput
 
 ORDERS = {
     "newest": ("-id", "-id"),
@@ -63,6 +62,15 @@ class Facet:
     @property
     def more(self) -> list[Choice]:
         return [choice for choice in self.choices[10:] if not choice.chosen]
+
+
+class DateInput(forms.DateInput):
+    """The browser's own calendar, which wants ISO dates in every language."""
+
+    input_type = "date"
+
+    def __init__(self, attrs=None):
+        super().__init__(attrs, format="%Y-%m-%d")
 
 
 class PhotoSearch(forms.Form):
