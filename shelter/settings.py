@@ -308,11 +308,10 @@ API_RATES = {  # calls a minute of each token, by scope
 }
 # In each web process, of its 48 threads: photos that `predict/` has in hand; those of them at work at once, one more
 # than cores, to be decoded while the others are in the network; threads of the network for one that comes alone;
-# seconds to wait for a turn; requests that `?wait=`.
+# requests that `?wait=`.
 PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=40)
 PREDICT_AT_ONCE = env.int("FLAIR_PREDICT_AT_ONCE", default=(os.cpu_count() or 1) + 1)
 PREDICT_THREADS = env.int("FLAIR_PREDICT_THREADS", default=min(4, os.cpu_count() or 1))
-PREDICT_WAIT_SECONDS = 10
 WAIT_PLACES = env.int("FLAIR_WAIT_PLACES", default=4)
 UPLOADS_AT_ONCE = 8
 API_BATCH_FILES = 100

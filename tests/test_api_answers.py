@@ -6,9 +6,10 @@ import time
 import pytest
 from django.urls import reverse
 
+from breeds import classifier as classifiers
 from breeds.models import Breed, ClassifierVersion, Review
 from breeds.tasks import classify_photos
-from shelter.api import predict as breeds_api
+from shelter.api import predict
 from shelter.models import Photo
 from tests.support.ml import run_fresh
 from tests.support.web import jpeg, upload
@@ -93,11 +94,11 @@ def test_it_predicts_without_tensorflow(tmp_path):
 
 def test_it_takes_no_more_photos_at_once_than_it_has_places_for(api, classifier, settings, monkeypatch):
     settings.PREDICT_PLACES = 1
-    monkeypatch.setattr(breeds_api, "places", breeds_api.Places(1))
+    monkeypatch.setattr(predict, "places", predict.Places(1))
     inside, leave = threading.Event(), threading.Event()
 
     def hold():
-        with breeds_api.places.one():
+        with predict.places.one():
             inside.set()
             leave.wait(10)
 
@@ -111,41 +112,71 @@ def test_it_takes_no_more_photos_at_once_than_it_has_places_for(api, classifier,
     assert api("post", "/predict/", {"image": upload()}, scopes=["read"]).status_code == 200
 
 
-def test_it_lets_a_photo_wait_for_its_turn_only_so_long(api, classifier, settings, monkeypatch):
-    settings.PREDICT_WAIT_SECONDS = 0
-    monkeypatch.setattr(breeds_api, "places", breeds_api.Places(1))
-    with breeds_api.places.one():
-        assert api("post", "/predict/", {"image": upload()}, scopes=["read"]).status_code == 429
+@pytest.fixture
+def busy(monkeypatch):
+    """Places with one worker, which is at work until `busy.leave` is set, then at once done."""
+    places = predict.Places(1)
+    places.leave, begun = threading.Event(), threading.Event()
+    monkeypatch.setattr(predict, "places", places)
+    thread = threading.Thread(target=lambda: places.work(lambda: begun.set() or places.leave.wait(10)))
+    thread.start()
+    begun.wait(10)
+    yield places
+    places.leave.set()
+    thread.join(10)
 
 
-def test_photos_have_their_turn_in_the_order_in_which_they_came(settings):
-    places, served, waiting = breeds_api.Places(1), [], []
+def test_it_lets_a_photo_wait_for_its_turn_only_so_long(api, classifier, busy, monkeypatch):
+    monkeypatch.setattr(predict, "PREDICT_WAIT_SECONDS", 0.01)
+    refused = api("post", "/predict/", {"image": upload()}, scopes=["read"])
+    assert (refused.status_code, refused["Retry-After"], classifier.seen) == (429, "1", [])
 
-    def wait_in_line(number):
-        with places.one():
-            served.append(number)
 
-    with places.one() as is_alone:
-        assert is_alone
-        for number in range(6):
-            waiting.append(threading.Thread(target=wait_in_line, args=[number]))
-            waiting[-1].start()
-            while len(places._line) <= number:
-                time.sleep(0.001)
+def test_photos_have_their_turn_in_the_order_in_which_they_came(busy):
+    served, waiting = [], []
+    for number in range(6):
+        waiting.append(threading.Thread(target=busy.work, args=[lambda number=number: served.append(number)]))
+        waiting[-1].start()
+        while busy._pool._work_queue.qsize() <= number:
+            time.sleep(0.001)
+    busy.leave.set()
     for thread in waiting:
         thread.join(10)
     assert served == list(range(6))
 
 
-def test_who_gave_up_waiting_leaves_the_line_and_the_place_to_the_next(settings):
-    places = breeds_api.Places(1)
-    with places.one():
-        settings.PREDICT_WAIT_SECONDS = 0
-        with pytest.raises(breeds_api.Busy), places.one():
-            raise AssertionError("There was no place.")
+def test_who_gave_up_waiting_leaves_the_line_and_the_place_to_the_next(api, classifier, busy, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "PREDICT_WAIT_SECONDS", 0.01)
+        assert api("post", "/predict/", {"image": upload(jpeg(3))}, scopes=["read"]).status_code == 429
+    busy.leave.set()
     for _ in range(3):
-        with places.one() as is_alone:
+        assert api("post", "/predict/", {"image": upload()}, scopes=["read"]).status_code == 200
+        with busy.one() as is_alone:
             assert is_alone
+    assert len(classifier.seen) == 3
+
+
+def test_a_photo_whose_turn_has_come_is_answered_however_long_it_takes(monkeypatch):
+    monkeypatch.setattr(predict, "PREDICT_WAIT_SECONDS", 0.01)
+    assert predict.Places(1).work(lambda: time.sleep(0.1) or "answer") == "answer"
+
+
+def test_a_photo_that_is_alone_gets_several_threads_and_others_get_one(api, classifier, settings, monkeypatch):
+    settings.PREDICT_THREADS, asked = 3, []
+    row = classifier.row()
+    monkeypatch.setattr(classifiers, "active_classifier", lambda number: asked.append(number) or (classifier, row))
+    api("post", "/predict/", {"image": upload()}, scopes=["read"])
+    with predict.places.one():
+        api("post", "/predict/", {"image": upload()}, scopes=["read"])
+    assert asked == [3, 1]
+
+
+def test_the_pool_starts_no_thread_before_the_first_photo():
+    before = threading.active_count()
+    places = predict.Places(1)
+    assert threading.active_count() == before
+    assert places.work(threading.current_thread) is not threading.current_thread()
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------

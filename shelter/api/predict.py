@@ -1,8 +1,10 @@
 """The API's stateless answer: bytes in, decision out, nothing stored."""
 
 import threading
-from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from django.conf import settings
 from django.utils import timezone
@@ -16,6 +18,9 @@ from rest_framework.views import APIView
 from breeds import classifier as classifiers
 from breeds.answers import AnswerSerializer, represent
 from breeds.models import Prediction
+
+PREDICT_WAIT_SECONDS = 10  # for a turn
+T = TypeVar("T")
 
 
 class ImageSerializer(serializers.Serializer):
@@ -50,56 +55,41 @@ class Busy(Throttled):
 class Places:
     """How many photos one web process has in hand at most, so that threads are left for everybody else.
 
-    `working` are classified at once; up to `settings.PREDICT_PLACES` are let in at all, and wait in line: whoever came
-    first is next, which a semaphore does not promise.
+    `working` are classified at once; up to `settings.PREDICT_PLACES` are let in, and the first that came is the next.
+    Only the classifier runs in the pool: a query there would keep a connection of each thread open.
     """
 
     def __init__(self, working: int):
-        self._lock = threading.Lock()
-        self._free, self._line, self._inside = working, deque(), 0
+        self._pool = ThreadPoolExecutor(working, "predict")  # starts its threads with the first photo, after any fork
+        self._lock, self._inside = threading.Lock(), 0
 
     @contextmanager
     def one(self):
-        """A place of one's own for as long as the block runs; true where nobody else has one. Raises `Busy`."""
+        """A place for as long as the block runs; true where nobody else has one. Raises `Busy`."""
         with self._lock:
             if self._inside >= settings.PREDICT_PLACES:
                 raise Busy(wait=1)
             self._inside += 1
             is_alone = self._inside == 1
         try:
-            self._wait_in_line()
-            try:
-                yield is_alone
-            finally:
-                self._pass_on()
+            yield is_alone
         finally:
             with self._lock:
                 self._inside -= 1
 
-    def _wait_in_line(self) -> None:
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return
-            turn = threading.Event()
-            self._line.append(turn)
-        if turn.wait(settings.PREDICT_WAIT_SECONDS):
-            return
-        with self._lock:
-            if turn.is_set():  # it came at the last moment
-                return
-            self._line.remove(turn)
-        raise Busy(wait=1)
-
-    def _pass_on(self) -> None:
-        with self._lock:
-            if self._line:
-                self._line.popleft().set()
-            else:
-                self._free += 1
+    def work(self, function: Callable[[], T]) -> T:
+        """The result of `function`, which begins in its turn, or `Busy` where that does not come in time."""
+        future = self._pool.submit(function)
+        try:
+            return future.result(PREDICT_WAIT_SECONDS)
+        except TimeoutError:
+            if future.cancel():
+                raise Busy(wait=1) from None
+            return future.result()  # it has begun
 
 
 places = Places(settings.PREDICT_AT_ONCE)
+_loading = threading.Lock()  # photos that come together in a new process load the network once
 
 
 class PredictView(APIView):
@@ -128,27 +118,28 @@ class PredictView(APIView):
             raise BadImage(detail, "too_large", file.name)
         try:
             with places.one() as is_alone:
-                classifier, version = classifiers.active_classifier(settings.PREDICT_THREADS if is_alone else 1)
-                found = classifier.classify(file.read(), keeps_look=False)
+                with _loading:
+                    classifier, version = classifiers.active_classifier(settings.PREDICT_THREADS if is_alone else 1)
+                answer = places.work(lambda: classifier.classify(file.read(), keeps_look=False))
         except classifiers.UnreadableImage as error:
             raise BadImage(f"{file.name}: {error}", error.reason, file.name) from error
         except classifiers.BadCheckpoint as error:
             raise NoClassifier from error
-        return Response(represent(AnswerSerializer, unsaved(found, version, asked_at)))
+        return Response(represent(AnswerSerializer, unsaved(answer, version, asked_at)))
 
 
-def unsaved(found, version, asked_at) -> Prediction:
+def unsaved(answer, version, asked_at) -> Prediction:
     """A classification as the row that it would be."""
     return Prediction(
         version=version,
         status=Prediction.Status.DONE,
         created_at=asked_at,
         finished_at=timezone.now(),
-        decision=found.decision,
-        label=found.label,
-        group=found.group,
-        probability=found.probability,
-        candidates=[vars(candidate) for candidate in found.candidates],
-        reasons=[vars(reason) for reason in found.reasons],
-        milliseconds=found.milliseconds,
+        decision=answer.decision,
+        label=answer.label,
+        group=answer.group,
+        probability=answer.probability,
+        candidates=[vars(candidate) for candidate in answer.candidates],
+        reasons=[vars(reason) for reason in answer.reasons],
+        milliseconds=answer.milliseconds,
     )
