@@ -36,7 +36,7 @@ def flair_in(stack: ExitStack) -> Path:
     from django.conf import settings
     from django.db import connections
 
-    settings.IMPORT_SLICE_SECONDS = settings.CLASSIFY_SLICE_SECONDS = 3600
+    settings.SLICE_SECONDS = settings.CLASSIFY_SLICE_SECONDS = 3600
     stack.callback(connections.close_all)  # before the database goes
     return folder
 

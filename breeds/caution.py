@@ -16,6 +16,7 @@ CONCERNED = frozenset({
     "american_staffordshire_terrier", "american_pit_bull_terrier", "boerboel", "bull_mastiff", "english_mastiff",
     "rottweiler", "tosa",
 })  # fmt: skip
+FROM_PROBABILITY = 0.05  # of all of them together
 
 
 def may_see_cautions(user) -> bool:
@@ -36,7 +37,7 @@ def is_called_for(photos: Iterable) -> bool:
     answers = Prediction.objects.answers().select_related("version")
     answers = answers.only("photo", "decision", "candidates", "probs", "version__labels")
     newest = answers.newest_of(photos).values()
-    return any(summed_probability(answer) >= settings.LEGAL_CAUTION_FROM for answer in newest)
+    return any(summed_probability(answer) >= FROM_PROBABILITY for answer in newest)
 
 
 def _names_one(photo) -> bool:

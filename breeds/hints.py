@@ -6,9 +6,10 @@ Tasks are named by strings, so that models can send hints without importing the 
 import logging
 
 from celery import current_app
-from django.conf import settings
 
 logger = logging.getLogger(__name__)
+
+MOST_HINTS = 32  # messages that wait in a queue of the broker; those in work do not count
 
 
 def hint() -> None:
@@ -29,7 +30,7 @@ def send_hint(task_name: str) -> None:
     logged: the sweep sends the hint again.
     """
     try:
-        if _waiting_beside(task_name) < settings.MOST_HINTS:
+        if _waiting_beside(task_name) < MOST_HINTS:
             _send(task_name)
     except Exception as error:  # kombu's transports raise their own errors, OSError among them
         logger.warning("The broker took no hint; the sweeper will send it again: %s", error)

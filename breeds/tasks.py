@@ -90,7 +90,7 @@ def try_versions() -> int:
     version = ClassifierVersion.objects.claim_trial()
     if version is None:
         return 0
-    until = timezone.now() + timedelta(seconds=settings.IMPORT_SLICE_SECONDS)
+    until = timezone.now() + timedelta(seconds=settings.SLICE_SECONDS)
     try:
         count, is_over = shadow.answer_slice(version, until)
     except classifiers.BadCheckpoint as error:

@@ -1,6 +1,5 @@
 """The admin: photos, dogs, imports, tokens and webhooks."""
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils.html import format_html_join
@@ -15,6 +14,8 @@ from breeds.models import ClassifierVersion, Prediction, Review, ReviewRefused
 from breeds.numbers import whole_number
 from shelter.models import Animal, ApiToken, Import, Photo, Removal, Webhook
 from shelter.search.exports import photo_download
+
+MOST_CONFIRMED_AT_ONCE = 200  # photos; each confirmation is a review of its own
 
 admin.site.site_header = admin.site.site_title = "Flair"
 
@@ -121,7 +122,7 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
     def confirm(self, request, queryset):
         """One review for each, as on the photo's page; what a person has decided already stays as it is."""
         kept, left = 0, 0
-        undecided, most = queryset.filter(source=Photo.Source.MODEL), settings.MOST_CONFIRMED_AT_ONCE
+        undecided, most = queryset.filter(source=Photo.Source.MODEL), MOST_CONFIRMED_AT_ONCE
         if (count := undecided.count()) > most:
             text = _("Of %(count)d photos the first %(most)d are confirmed; do it again for the others.")
             self.message_user(request, text % {"count": count, "most": most}, messages.WARNING)

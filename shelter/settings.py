@@ -224,23 +224,16 @@ if REDIS_URL:
 # A worker that dies holds its photos for this long; it must be more than the task's time limit.
 CLAIM_LEASE_SECONDS = 30
 CLAIM_BATCH = 8  # somebody who waits comes behind at most so many photos of a process: less than half a second
-CLASSIFY_SLICE_SECONDS = 1  # for so long one worker process claims batches before it looks at imports and webhooks
-MOST_HINTS = 32  # messages that wait in a queue of the broker; those that are being worked on do not count
+CLASSIFY_SLICE_SECONDS = 1  # for so long a worker process claims batches of photos before it looks at other work
+SLICE_SECONDS = 4  # for so long it works on an import, a trial of a version or webhooks before it looks at photos
 MAX_ATTEMPTS = 3
 LOOKALIKE_MEGABYTES = env.int("FLAIR_LOOKALIKE_MEGABYTES", default=512)  # of each process that searches
-WEBHOOK_SLICE_SECONDS = 4  # the same for messages to webhooks
 # True lets webhooks reach addresses of one's own network, and plain http.
 WEBHOOK_PRIVATE_ADDRESSES = env.bool("FLAIR_WEBHOOK_PRIVATE_ADDRESSES", default=False)
-IMPORT_SLICE_SECONDS = 4  # for so long one worker process is busy with an import before it looks at photos again
 SWEEP_SECONDS = env.int("FLAIR_SWEEP_SECONDS", default=10)
 
-REVIEW_TURN_SECONDS = 600  # for so long a card of the review queue is one person's, or put off
-
-MOST_CONFIRMED_AT_ONCE = 200  # photos; each confirmation is a review of its own
-
-# French law on dogs of categories 1 and 2: what reviewers are told, from this summed probability on.
+# Whether reviewers are told of the French law on dogs of categories 1 and 2.
 LEGAL_CAUTION = env.bool("FLAIR_LEGAL_CAUTION", default=True)
-LEGAL_CAUTION_FROM = 0.05
 
 BUNDLED_CLASSIFIER = BASE_DIR / "ml" / "bundled"
 
@@ -261,8 +254,11 @@ AXES_CLIENT_IP_CALLABLE = "shelter.middleware.client_address"
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "429.html"
 AXES_VERBOSE = False
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
-vars().update(EMAIL_CONFIG)
+_mail = env.email_url("EMAIL_URL", default="consolemail://")
+EMAIL_BACKEND, EMAIL_FILE_PATH = _mail["EMAIL_BACKEND"], _mail["EMAIL_FILE_PATH"]
+EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"], _mail["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"], _mail["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
 DEFAULT_FROM_EMAIL = env.str("FLAIR_MAIL_FROM", default="Flair <flair@localhost>")
 PASSWORD_RESET_TIMEOUT = 24 * 60 * 60  # seconds
 
@@ -313,8 +309,6 @@ PREDICT_PLACES = env.int("FLAIR_PREDICT_PLACES", default=40)
 PREDICT_AT_ONCE = env.int("FLAIR_PREDICT_AT_ONCE", default=(os.cpu_count() or 1) + 1)
 PREDICT_THREADS = env.int("FLAIR_PREDICT_THREADS", default=min(4, os.cpu_count() or 1))
 WAIT_PLACES = env.int("FLAIR_WAIT_PLACES", default=4)
-UPLOADS_AT_ONCE = 8
-API_BATCH_FILES = 100
 SPECTACULAR_SETTINGS = {
     "TITLE": "Flair",
     "DESCRIPTION": (

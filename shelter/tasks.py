@@ -40,7 +40,7 @@ def sweep_imports(self) -> int:
 @shared_task(time_limit=50)
 def send_webhooks() -> int:
     """Send for a few seconds what is due; pass the hint on while there is more. Returns how many were tried."""
-    until, tried = time.monotonic() + settings.WEBHOOK_SLICE_SECONDS, 0
+    until, tried = time.monotonic() + settings.SLICE_SECONDS, 0
     while time.monotonic() < until and (delivery := Delivery.objects.claim()):
         deliver(delivery)
         tried += 1

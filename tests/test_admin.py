@@ -213,8 +213,8 @@ def test_it_classifies_the_photos_of_predictions_again_and_keeps_those(admin, st
     assert list(photo.predictions.order_by("pk").values_list("status", flat=True)) == ["done", "pending"]
 
 
-def test_it_says_how_many_are_confirmed_where_there_are_too_many_at_once(admin, store, settings):
-    settings.MOST_CONFIRMED_AT_ONCE = 1
+def test_it_says_how_many_are_confirmed_where_there_are_too_many_at_once(admin, store, monkeypatch):
+    monkeypatch.setattr("shelter.admin.MOST_CONFIRMED_AT_ONCE", 1)
     said = act(admin, "confirm", *store(1, 2))
     assert "Of 2 photos the first 1 are confirmed" in said
     assert Photo.objects.filter(source="human").count() == 1

@@ -22,7 +22,7 @@ from django.utils import timezone
 from kombu import Connection
 
 from breeds import classifier as classifiers
-from breeds.hints import hint
+from breeds.hints import MOST_HINTS, hint
 from breeds.models import Prediction
 from breeds.tasks import classify_photos, sweep
 from shelter.errors import is_outage, server_error
@@ -319,13 +319,13 @@ def test_it_works_off_all_hints_and_leaves_none_behind(anne, monkeypatch, classi
         hint()
     for _ in range(50):
         sweep()
-    assert len(waiting) == settings.MOST_HINTS
+    assert len(waiting) == MOST_HINTS
     while waiting:
         waiting.pop()
         classify_photos()
         taken += 1
     assert {photo.status for photo in Photo.objects.all()} == {"done"}
-    assert taken <= settings.MOST_HINTS + 20 / settings.CLAIM_BATCH
+    assert taken <= MOST_HINTS + 20 / settings.CLAIM_BATCH
 
 
 def test_it_passes_no_hint_on_for_photos_that_it_could_not_claim(anne, hints, monkeypatch, classifier):

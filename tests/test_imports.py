@@ -270,7 +270,7 @@ def test_an_archive_is_abandoned_when_nothing_came_for_seven_days(anne):
 
 
 def test_it_stops_after_a_slice_and_passes_the_hint_on(anne, settings, hints):
-    settings.IMPORT_SLICE_SECONDS = 0
+    settings.SLICE_SECONDS = 0
     batch = received(anne, zipped({"1.jpg": jpeg(1)}))
     run_imports()
     batch.refresh_from_db()

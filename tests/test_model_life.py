@@ -268,7 +268,7 @@ def register(folder: Path) -> ClassifierVersion:
 
 def test_its_workers_try_a_version_when_asked_on_the_page_and_go_on_after_a_stop(reviewed, new, admin, settings):
     version = register(new)
-    settings.IMPORT_SLICE_SECONDS = 0  # one photo a slice
+    settings.SLICE_SECONDS = 0  # one photo a slice
     admin.post(reverse("model_try", args=[version.pk]))
     assert try_versions() == 1
     assert admin.get(reverse("model", args=[version.pk])).context["tried"] == 1

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from django.conf import settings
 
+from breeds.hints import MOST_HINTS
 from tests.support.services import fill, kill
 from tests.support.serving import ROOT, paused, wait_until
 from tests.support.stack import check_refusal, whole_stack
@@ -147,9 +147,9 @@ def test_it_leaves_a_bounded_number_of_hints_however_many_photos_come_and_none_w
     with paused(stack.flair):
         stack.wipe_broker()
         ids = send_all(stack, range(320, 370))
-        assert 1 <= stack.hints() <= settings.MOST_HINTS + 4  # four looked at the queue at the same moment
+        assert 1 <= stack.hints() <= MOST_HINTS + 4  # four looked at the queue at the same moment
         stack.flair.python("from breeds.tasks import sweep\nfor _ in range(100): sweep()")
-        assert stack.hints() <= settings.MOST_HINTS + 4
+        assert stack.hints() <= MOST_HINTS + 4
     stack.all_is_answered(ids)
     wait_until(lambda: not stack.hints(), 30, "a queue without hints")
 

@@ -8,6 +8,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+TURN_SECONDS = 600  # how long a card of the review queue stays reserved for one person, or skipped
+
 
 class ReviewTurnQuerySet(models.QuerySet["ReviewTurn"]):
     def next_for(self, user, photos, now: datetime | None = None):
@@ -31,7 +33,7 @@ class ReviewTurnQuerySet(models.QuerySet["ReviewTurn"]):
     def grid_for(self, user, photos, most: int, now: datetime | None = None) -> list:
         """Up to `most` of `photos` in their order, held by `user` from now on; what was held until now is free."""
         now = now or timezone.now()
-        until = now + timedelta(seconds=settings.REVIEW_TURN_SECONDS)
+        until = now + timedelta(seconds=TURN_SECONDS)
         self.filter(Q(until__lte=now) | Q(by=user, put_off=False)).delete()
         wanted = list(photos.exclude(Exists(self.model.objects.filter(photo=OuterRef("pk"))))[:most])
         turns = [self.model(photo=photo, by=user, until=until, in_grid=True) for photo in wanted]
@@ -41,13 +43,13 @@ class ReviewTurnQuerySet(models.QuerySet["ReviewTurn"]):
 
     def take(self, user, photo, now: datetime | None = None) -> bool:
         """Hold `photo`; False where somebody else does."""
-        until = (now or timezone.now()) + timedelta(seconds=settings.REVIEW_TURN_SECONDS)
+        until = (now or timezone.now()) + timedelta(seconds=TURN_SECONDS)
         rows = self.bulk_create([self.model(photo=photo, by=user, until=until)], ignore_conflicts=True)
         return bool(rows) and self.filter(photo=photo, by=user, put_off=False).exists()
 
     def put_off(self, user, *photo_pks: int, now: datetime | None = None) -> None:
         """Not now: the photos come back after a while, to anybody."""
-        until = (now or timezone.now()) + timedelta(seconds=settings.REVIEW_TURN_SECONDS)
+        until = (now or timezone.now()) + timedelta(seconds=TURN_SECONDS)
         self.filter(by=user, photo__in=photo_pks).update(put_off=True, in_grid=False, until=until)
 
 

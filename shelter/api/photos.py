@@ -1,7 +1,6 @@
 """The API of photos."""
 
 import django_filters
-from django.conf import settings
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import mixins, serializers, viewsets
@@ -28,6 +27,8 @@ from shelter.api.waiting import WAIT, wait_for_answers, wished_wait
 from shelter.intake.uploads import Outcome, Receipt, upload_photo
 from shelter.models import Animal, Photo
 
+MOST_IN_A_BATCH = 100  # files in one request
+
 
 class PhotoUploadSerializer(serializers.Serializer):
     """`image` for one photo, `images` for several in one go."""
@@ -42,7 +43,7 @@ class PhotoUploadSerializer(serializers.Serializer):
 
 class PhotoBatchSerializer(serializers.Serializer):
     images = serializers.ListField(
-        child=serializers.FileField(allow_empty_file=True), min_length=1, max_length=settings.API_BATCH_FILES
+        child=serializers.FileField(allow_empty_file=True), min_length=1, max_length=MOST_IN_A_BATCH
     )
     animal = serializers.PrimaryKeyRelatedField(queryset=Animal.objects.all(), required=False, allow_null=True)
 

@@ -60,7 +60,7 @@ def work_slice(batch: Import) -> bool:
             hint()
 
     try:
-        is_left = work(batch, take, until=timezone.now() + timedelta(seconds=settings.IMPORT_SLICE_SECONDS))
+        is_left = work(batch, take, until=timezone.now() + timedelta(seconds=settings.SLICE_SECONDS))
     except BadArchive as error:
         batch.fail(error.code)
         return False

@@ -21,8 +21,8 @@ from shelter.models import Animal, Import, ImportItem, Photo
 
 logger = logging.getLogger(__name__)
 Outcome = ImportItem.Outcome
-# Photos that one process holds in memory at once; what waits for its turn lies in a temporary file.
-_turns = threading.BoundedSemaphore(settings.UPLOADS_AT_ONCE)
+UPLOADS_AT_ONCE = 8  # photos in the memory of one process; others wait as temporary files
+_turns = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
 
 
 @dataclass(frozen=True)
