@@ -25,23 +25,29 @@ class Page:
 def page_of(rows: QuerySet, order: tuple[str, str], size: int, *, after: str = "", before: str = "") -> Page:
     """One page of `rows` in the order of two columns, the second of them unique, both up or both down.
 
-    `after` and `before` are cursors of an earlier page; one that means nothing gives the first page.
+    `after` and `before` are cursors of an earlier page. A malformed cursor gives the first page.
     """
     descending = order[0].startswith("-")
     names = [name.removeprefix("-") for name in order]
     after_key, before_key = key_of(rows.model, names, after), key_of(rows.model, names, before)
     backwards = bool(before_key) and not after_key
+    downwards = descending != backwards
     if key := after_key or before_key:
-        rows = rows.filter(_beyond(names, key, smaller=descending != backwards))
-    sign = "-" if descending != backwards else ""
-    found = list(rows.order_by(*(sign + name for name in names))[: size + 1])
-    more, found = len(found) > size, found[:size]
+        rows = rows.filter(_beyond(names, key, smaller=downwards))
+    sign = "-" if downwards else ""
+    page = list(rows.order_by(*(sign + name for name in names))[: size + 1])
+    has_more, page = len(page) > size, page[:size]  # in the direction of the walk
+    if not page:
+        return Page([], previous="", following="")
     if backwards:
-        found.reverse()
+        page.reverse()
+        has_previous, has_following = has_more, True
+    else:
+        has_previous, has_following = bool(key), has_more
     return Page(
-        found,
-        previous=_cursor(found[0], names) if found and (more if backwards else key) else "",
-        following=_cursor(found[-1], names) if found and (more or backwards) else "",
+        page,
+        previous=_cursor(page[0], names) if has_previous else "",
+        following=_cursor(page[-1], names) if has_following else "",
     )
 
 
@@ -60,7 +66,7 @@ def _cursor(row, names: list[str]) -> str:
 
 
 def key_of(model, names: list[str], cursor: str) -> list | None:
-    """The values in a cursor as the columns hold them; None for what is none of ours."""
+    """Decode a cursor into column values; None if it is malformed."""
     try:
         values = json.loads(cursor)
         if not isinstance(values, list) or len(values) != len(names) or "\0" in cursor or "\\u0000" in cursor:

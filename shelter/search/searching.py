@@ -1,4 +1,4 @@
-"""The search for photos: what may be asked, what that finds, and how many more each further choice would find."""
+"""The search for photos: its filters, the photos that match, and how many would match after each further choice."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class DateInput(forms.DateInput):
 
 
 class PhotoSearch(forms.Form):
-    """The filters of the list; a value that means nothing is as good as none."""
+    """The filters of the list. Unknown values are ignored."""
 
     q = forms.CharField(required=False, max_length=100)
     breed = forms.SlugField(required=False)
@@ -123,23 +123,22 @@ class PhotoSearch(forms.Form):
         return Breed.objects.in_bulk()
 
     @cached_property
-    def chosen(self) -> dict[str, str | int]:
-        """The wanted value of every facet in `COLUMNS` that has one."""
-        wanted = {name: self.values[name] for name in COLUMNS if self.values[name]}
-        if "breed" in wanted:
-            found = (breed.pk for breed in self.breeds.values() if breed.slug == wanted["breed"])
-            wanted["breed"] = next(found, 0)
-        if "uploader" in wanted:
-            wanted["uploader"] = int(wanted["uploader"])
-        return wanted
+    def selected(self) -> dict[str, str | int]:
+        """Facet in `COLUMNS` -> its selected value, as the column has it; 0 for an unknown breed."""
+        selected = {name: self.values[name] for name in COLUMNS if self.values[name]}
+        if "breed" in selected:
+            keys = {breed.slug: breed.pk for breed in self.breeds.values()}
+            selected["breed"] = keys.get(selected["breed"], 0)
+        if "uploader" in selected:
+            selected["uploader"] = int(selected["uploader"])
+        return selected
 
     def photos(self) -> PhotoQuerySet:
-        """All that is found, for exports."""
-        chosen = dict(self.chosen)
+        """All photos of the search, for exports."""
         photos = self._without_facets()
-        if "breed" in chosen:
-            photos = photos.of_breed(chosen.pop("breed"))
-        return photos.filter(**{COLUMNS[name]: value for name, value in chosen.items()})
+        for name, value in self.selected.items():
+            photos = photos.of_breed(value) if name == "breed" else photos.filter(**{COLUMNS[name]: value})
+        return photos
 
     def shown(self) -> PhotoQuerySet:
         """The same, in the form in which one page of it is found quickest.
@@ -181,11 +180,13 @@ class PhotoSearch(forms.Form):
         counts = {name: Counter() for name in [*COLUMNS, "probability", "filed"]}
         total = 0
         for cell in cells.annotate(photos=Count("*"), filed=Count("animal"), **at_least):
-            strangers = [name for name, value in self.chosen.items() if value not in _values(cell, name)]
-            for name in COLUMNS if not strangers else strangers if len(strangers) == 1 else ():
+            mismatches = [name for name, value in self.selected.items() if value not in _values(cell, name)]
+            if len(mismatches) > 1:
+                continue  # changing one choice does not find these photos
+            for name in mismatches or COLUMNS:
                 for value in _values(cell, name):
                     counts[name][value] += cell["photos"]
-            if not strangers:
+            if not mismatches:
                 total += cell["photos"]
                 counts["filed"].update(yes=cell["filed"], no=cell["photos"] - cell["filed"])
                 surer = 0
@@ -216,9 +217,9 @@ class PhotoSearch(forms.Form):
 
     def _facet(self, name: str, title: str, counts: Counter, labels: dict, by_count: bool = True) -> Facet:
         values = [value for value, _count in counts.most_common()] if by_count else list(labels)
-        wanted = self.values[name]
-        if wanted and wanted not in map(str, values):
-            values.append(wanted)
+        selected = self.values[name]
+        if selected and selected not in map(str, values):
+            values.append(selected)
         return Facet(
             name,
             title,
@@ -227,17 +228,17 @@ class PhotoSearch(forms.Form):
                     value=str(value),
                     label=str(labels.get(value, value)),
                     count=counts[value],
-                    chosen=str(value) == wanted,
-                    query=self.query_with(**{name: "" if str(value) == wanted else str(value)}),
+                    chosen=str(value) == selected,
+                    query=self.query_with(**{name: "" if str(value) == selected else str(value)}),
                 )
                 for value in values
-                if value and (counts[value] or str(value) == wanted)
+                if value and (counts[value] or str(value) == selected)
             ],
         )
 
 
 def _values(cell: dict, name: str) -> list:
-    """What a photo counts under in a facet: a cross under both its breeds."""
+    """The values of a facet under which these photos count: crosses under both breeds."""
     second = [cell["second_breed_id"]] if name == "breed" and cell["second_breed_id"] else []
     return [cell[COLUMNS[name]], *second]
 
