@@ -50,7 +50,7 @@ def outage_response(request) -> HttpResponse:
 def not_found(request, exception=None):
     """404 as JSON for scripts, as a page for people."""
     if request.path.startswith("/api/"):
-        return problem_response(404, "not_found", "Expected a known address.")
+        return problem_response(404, "not_found", "There is nothing at this address.")
     return render(request, "404.html", status=404)
 
 

@@ -28,7 +28,7 @@ class TokenAuthentication(BaseAuthentication):
             return None
         token = ApiToken.find(parts[1].decode("latin-1")) if len(parts) == 2 else None
         if token is None:
-            raise AuthenticationFailed("Expected a valid token. Received: one that is unknown, expired or revoked.")
+            raise AuthenticationFailed("This token is unknown, expired or revoked.")
         now = timezone.now()
         if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
             ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)

@@ -13,9 +13,9 @@ from shelter.api.problems import MEDIA_TYPE, Refused, problem
 def problem_of(exc, context):
     """The response with problem details for an exception; None (a 500) for an unexpected one."""
     if isinstance(exc, RequestDataTooBig):
-        exc = Refused("Expected smaller fields; files may be larger.", "request_too_large", 413)
+        exc = Refused("A field is too large. Only files may be of this size.", "request_too_large", 413)
     elif isinstance(exc, SuspiciousOperation | UnreadablePostError):
-        exc = Refused("Expected a request that arrives whole and is well-formed.", "parse_error")
+        exc = Refused("The request is malformed or did not arrive whole.", "parse_error")
     response = exception_handler(exc, context)
     if response is None:
         return None
@@ -29,7 +29,7 @@ def _members_of(exc, response) -> dict:
         errors, codes = response.data, exc.get_codes()
         if isinstance(errors, list):
             errors, codes = {"non_field_errors": errors}, {"non_field_errors": codes}
-        members = {"code": "invalid", "detail": "Expected other fields.", "errors": errors, "codes": codes}
+        members = {"code": "invalid", "detail": "Some fields are invalid.", "errors": errors, "codes": codes}
         named = [name for name in errors if name != "non_field_errors"]
         return members | ({"field": named[0]} if named else {})
     if isinstance(exc, APIException):

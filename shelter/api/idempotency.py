@@ -33,7 +33,7 @@ def once(handler):
         if not key:
             return handler(view, request, *arguments, **options)
         if len(key) > 200 or not key.isascii() or not key.isprintable():
-            detail = "Expected a key of at most 200 printable ASCII characters. Received: another."
+            detail = "A key has at most 200 characters, all of them printable ASCII."
             raise Refused(detail, "invalid", field="Idempotency-Key")
         asked = _digest(request)
         with transaction.atomic():
@@ -50,7 +50,7 @@ def once(handler):
 
 def _again(kept: KeptAnswer, asked: str) -> Response:
     if kept.asked != asked:
-        detail = "Expected a new key for a new call. Received: a key that another call was made with."
+        detail = "This key was used for another call."
         raise Refused(detail, "idempotency_key_reused", 422, field="Idempotency-Key")
     return Response(kept.body, status=kept.status, headers={"Idempotency-Replayed": "true"})
 

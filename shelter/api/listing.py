@@ -70,7 +70,7 @@ class CursorPages(BasePagination):
         except (ValueError, TypeError, RecursionError):
             known = None
         if not known:
-            raise ValidationError({"cursor": "Expected one of `next` or `previous` of this list. Received: another."})
+            raise ValidationError({"cursor": "This is no cursor from `next` or `previous` of this list."})
         return (cursor, "") if side == "a" else ("", cursor)
 
     def _order(self, request, view) -> tuple[str, str]:

@@ -47,7 +47,7 @@ class ExportAction:
         query.is_valid(raise_exception=True)
         kind, photos = query.validated_data["kind"], self.filter_queryset(Photo.objects.order_by("-pk"))
         if kind == "zip" and photos.order_by()[: MOST_IN_A_ZIP + 1].count() > MOST_IN_A_ZIP:
-            detail = f"Expected at most {MOST_IN_A_ZIP} photos in a zip. Received: more; narrow the filters."
+            detail = f"A zip has at most {MOST_IN_A_ZIP} photos. Narrow the filters."
             raise Refused(detail, "too_many_photos", field="kind")
         if kind != "jsonl":
             return photo_download(request, photos, kind)

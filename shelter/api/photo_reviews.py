@@ -13,6 +13,11 @@ from shelter.api.problems import BoundedJSONParser, Refused
 from shelter.api.reviews import NewReviewSerializer, ReviewSerializer
 
 
+def _check_permission(user) -> None:
+    if not user.has_perm("breeds.add_review"):
+        raise PermissionDenied("This account may not review photos.")
+
+
 class ReviewActions:
     """For the view set of photos."""
 
@@ -36,8 +41,7 @@ class ReviewActions:
     @once
     def reviews(self, request, pk):
         """Append what a person says of the photo. The same again of the same person: 200 and the review known."""
-        if not request.user.has_perm("breeds.add_review"):
-            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
+        _check_permission(request.user)
         photo = self.get_object()
         form = NewReviewSerializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -61,13 +65,12 @@ class ReviewActions:
 
         One's own; what others said, with the permission to do so. Safe to repeat.
         """
-        if not request.user.has_perm("breeds.add_review"):
-            raise PermissionDenied("Expected the account of somebody who may review. Received: another.")
-        found = get_object_or_404(Review.objects.select_related("photo", "by"), pk=review, photo=pk)
-        if found.verdict == Review.Verdict.WITHDRAW:  # nothing that somebody said of the photo
+        _check_permission(request.user)
+        review = get_object_or_404(Review.objects.select_related("photo", "by"), pk=review, photo=pk)
+        if review.verdict == Review.Verdict.WITHDRAW:  # a withdrawal cannot be withdrawn
             raise NotFound
         try:
-            Review.objects.withdraw(found, by=request.user)
+            Review.objects.withdraw(review, by=request.user)
         except ReviewRefused as error:
             if error.code == "photo_deleted":
                 raise NotFound from error

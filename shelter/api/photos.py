@@ -291,7 +291,7 @@ class PhotoViewSet(
         photo = self.get_object()
         found = lookalikes.photos_like(photo.pk, query.validated_data["limit"])
         if found is None:
-            detail = "Expected a photo that the classifier has answered. Received: one that it has not."
+            detail = "The classifier has not answered this photo yet."
             raise Refused(detail, "not_answered", 409)
         photos = with_answers(Photo.objects.all()).in_bulk([lookalike.photo for lookalike in found.lookalikes])
         results = [

@@ -42,14 +42,14 @@ class BadImage(APIException):
 class NoClassifier(APIException):
     status_code = 503
     default_code = "no_classifier"
-    default_detail = "Expected an active classifier. Received: none that can be loaded."
+    default_detail = "No classifier can be loaded."
 
 
 class Busy(Throttled):
     """429: this web process has as many photos in hand as it takes. `wait` goes into `Retry-After` (seconds)."""
 
     default_code = "busy"
-    default_detail = "Expected a free place to classify the photo at once."
+    default_detail = "Too many photos are being classified."
 
 
 class Places:

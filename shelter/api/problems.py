@@ -56,7 +56,7 @@ class BoundedJSONParser(JSONParser):
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
-            raise Refused("Expected JSON that is not nested so deep.", "parse_error") from None
+            raise Refused("The JSON is nested too deeply.", "parse_error") from None
 
 
 @extend_schema_serializer(

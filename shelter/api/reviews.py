@@ -75,12 +75,12 @@ class NewReviewSerializer(serializers.Serializer):
             Review.Verdict.CROSS: {"breed", "second_breed"},
         }.get(given["verdict"], set())
         named = {"breed", "second_breed"} & set(given)
-        errors = dict.fromkeys(needed - set(given), f"Expected it with {given['verdict']}. Received: nothing.")
-        errors |= dict.fromkeys(named - needed, f"Expected none with {given['verdict']}. Received: one.")
+        errors = dict.fromkeys(needed - set(given), f"This is required with {given['verdict']}.")
+        errors |= dict.fromkeys(named - needed, f"This is not allowed with {given['verdict']}.")
         if given["verdict"] == Review.Verdict.CONFIRM and given["blind"]:
-            errors["blind"] = "Expected a confirmation of what was shown. Received: blind."
+            errors["blind"] = "A blind review cannot confirm an answer."
         if given.get("breed") and given.get("breed") == given.get("second_breed"):
-            errors["second_breed"] = "Expected another breed than the first. Received: the same."
+            errors["second_breed"] = "The second breed must differ from the first."
         if errors:
             raise serializers.ValidationError(errors)
         return given

@@ -7,15 +7,15 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from shelter.api.problems import MEDIA_TYPE, problem
 
 DETAILS = {
-    "400": ("invalid", "Expected other fields."),
+    "400": ("invalid", "Some fields are invalid."),
     "401": ("not_authenticated", "Authentication credentials were not provided."),
     "403": ("permission_denied", "Expected a token with the scope upload. Received: one with read."),
-    "404": ("not_found", "Expected a known address."),
+    "404": ("not_found", "There is nothing at this address."),
     "406": ("not_acceptable", "Could not satisfy the request Accept header."),
-    "409": ("conflict", "Expected another state. Received: this one."),
+    "409": ("conflict", "This call does not fit the present state."),
     "413": ("request_too_large", "Expected a request of at most 200 MB. Received: 250 MB."),
     "415": ("unsupported_media_type", "Unsupported media type “text/csv” in request."),
-    "422": ("idempotency_key_reused", "Expected a new key for a new call."),
+    "422": ("idempotency_key_reused", "This key was used for another call."),
     "429": ("throttled", "Request was throttled. Expected available in 12 seconds."),
     "503": ("unavailable", "Flair cannot reach its database, or has no room for photos, at this moment."),
 }

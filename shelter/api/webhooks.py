@@ -188,7 +188,7 @@ class WebhookViewSet(
         form = self.get_serializer(data=request.data)
         form.is_valid(raise_exception=True)
         if self._own().count() >= Webhook.MOST:
-            raise Refused(f"Expected at most {Webhook.MOST} webhooks. Received: one more.", "too_many_webhooks")
+            raise Refused(f"An account has at most {Webhook.MOST} webhooks.", "too_many_webhooks")
         hook = form.save(user=request.user, token=request.auth if isinstance(request.auth, ApiToken) else None)
         return Response(NewWebhookSerializer(hook).data, status=201)
 
