@@ -30,8 +30,8 @@ def _members_of(exc, response) -> dict:
         if isinstance(errors, list):
             errors, codes = {"non_field_errors": errors}, {"non_field_errors": codes}
         members = {"code": "invalid", "detail": "Some fields are invalid.", "errors": errors, "codes": codes}
-        named = [name for name in errors if name != "non_field_errors"]
-        return members | ({"field": named[0]} if named else {})
+        fields = [name for name in errors if name != "non_field_errors"]
+        return members | ({"field": fields[0]} if fields else {})
     if isinstance(exc, APIException):
         codes = exc.get_codes()
         members = {"code": codes if isinstance(codes, str) else "error", "detail": str(exc.detail)}

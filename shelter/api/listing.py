@@ -66,10 +66,10 @@ class CursorPages(BasePagination):
             return "", ""
         try:
             side, cursor = json.loads(base64.urlsafe_b64decode(given.encode()))
-            known = side in ("a", "b") and key_of(model, [name.removeprefix("-") for name in order], cursor)
+            key = side in ("a", "b") and key_of(model, [name.removeprefix("-") for name in order], cursor)
         except (ValueError, TypeError, RecursionError):
-            known = None
-        if not known:
+            key = None
+        if not key:
             raise ValidationError({"cursor": "This is no cursor from `next` or `previous` of this list."})
         return (cursor, "") if side == "a" else ("", cursor)
 
@@ -151,15 +151,15 @@ class Reads:
         patch_vary_headers(response, ["Authorization", "Cookie", "Accept-Language"])
         response.headers.setdefault("Cache-Control", "private, no-cache")
         if request.method in ("GET", "HEAD") and response.status_code == 200 and hasattr(response, "render"):
-            response.add_post_render_callback(lambda rendered: _unless_known(request, rendered))
+            response.add_post_render_callback(lambda rendered: _unless_unchanged(request, rendered))
         return response
 
 
-def _unless_known(request, response):
+def _unless_unchanged(request, response):
     etag = f'"{hashlib.sha256(response.content).hexdigest()[:32]}"'
     response.headers["ETag"] = etag
-    known = {name.removeprefix("W/") for name in parse_etags(request.headers.get("If-None-Match", ""))}
-    if not known & {etag, "*"}:
+    earlier = {name.removeprefix("W/") for name in parse_etags(request.headers.get("If-None-Match", ""))}
+    if not earlier & {etag, "*"}:
         return response
     kept = {name: response.headers[name] for name in ("ETag", "Cache-Control", "Vary")}
     return HttpResponseNotModified(headers=kept)

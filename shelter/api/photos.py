@@ -289,15 +289,15 @@ class PhotoViewSet(
         query = SimilarQuerySerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         photo = self.get_object()
-        found = lookalikes.photos_like(photo.pk, query.validated_data["limit"])
-        if found is None:
+        nearest = lookalikes.photos_like(photo.pk, query.validated_data["limit"])
+        if nearest is None:
             detail = "The classifier has not answered this photo yet."
             raise Refused(detail, "not_answered", 409)
-        photos = with_answers(Photo.objects.all()).in_bulk([lookalike.photo for lookalike in found.lookalikes])
+        photos = with_answers(Photo.objects.all()).in_bulk([lookalike.photo for lookalike in nearest.lookalikes])
         results = [
-            {"similarity": similarity, "photo": photos[pk]} for pk, similarity in found.lookalikes if pk in photos
+            {"similarity": similarity, "photo": photos[pk]} for pk, similarity in nearest.lookalikes if pk in photos
         ]
-        answer = {"model": found.version, "searched": found.searched, "results": results}
+        answer = {"model": nearest.version, "searched": nearest.searched, "results": results}
         return Response(SimilarPhotosSerializer(answer).data)
 
     @extend_schema(request=PhotoCheckSerializer, responses={200: PhotoCheckAnswerSerializer})

@@ -206,5 +206,5 @@ class WebhookViewSet(
     )
     def deliveries(self, request, pk):
         """The messages of the last two weeks, the newest first."""
-        found = self.filter_queryset(Delivery.objects.filter(webhook=get_object_or_404(self._own(), pk=pk)))
-        return self.get_paginated_response(self.get_serializer(self.paginate_queryset(found), many=True).data)
+        deliveries = self.filter_queryset(Delivery.objects.filter(webhook=get_object_or_404(self._own(), pk=pk)))
+        return self.get_paginated_response(self.get_serializer(self.paginate_queryset(deliveries), many=True).data)

@@ -90,8 +90,8 @@ class WebhookForm(forms.Form):
 
     def clean(self):
         if self.user.webhooks.count() >= Webhook.MOST:
-            said = gettext("You have %(most)s addresses already. Remove one first.")
-            raise forms.ValidationError(said % {"most": Webhook.MOST})
+            text = gettext("You have %(most)s addresses already. Remove one first.")
+            raise forms.ValidationError(text % {"most": Webhook.MOST})
         return super().clean()
 
     def save(self) -> Webhook:

@@ -95,12 +95,12 @@ class AnimalForm(forms.ModelForm):
 def animal_list(request):
     text, status = request.GET.get("q", "")[:100], request.GET.get("status", "")
     order = ORDERS.get(request.GET.get("sort"), ORDERS["name"])
-    found = Animal.objects.search(text)
-    counts = dict(found.order_by().values_list("status").annotate(n=Count("id")))
+    animals = Animal.objects.search(text)
+    counts = dict(animals.order_by().values_list("status").annotate(n=Count("id")))
     if status in Animal.Status:
-        found = found.filter(status=status)
+        animals = animals.filter(status=status)
     page = page_of(
-        found.with_covers().defer("notes"), order, ANIMALS_A_PAGE,
+        animals.with_covers().defer("notes"), order, ANIMALS_A_PAGE,
         after=request.GET.get("after", ""), before=request.GET.get("before", ""),
     )  # fmt: skip
     attach_covers(page.rows)
@@ -129,14 +129,14 @@ def attach_covers(animals: list[Animal]) -> None:
 @login_required
 @require_GET
 def animal(request, pk):
-    found = get_object_or_404(Animal.objects.select_related("main_photo__breed", "main_photo__second_breed"), pk=pk)
-    photos = list(found.photos.select_related("breed", "second_breed").order_by("position", "id"))
-    best = found.answer.candidates[:3] if found.answer else []
+    record = get_object_or_404(Animal.objects.select_related("main_photo__breed", "main_photo__second_breed"), pk=pk)
+    photos = list(record.photos.select_related("breed", "second_breed").order_by("position", "id"))
+    best = record.answer.candidates[:3] if record.answer else []
     context = {
-        "animal": found,
+        "animal": record,
         "photos": photos,
-        "cover": found.main_photo or (photos[0] if photos else None),
-        "answer": found.answer,
+        "cover": record.main_photo or (photos[0] if photos else None),
+        "answer": record.answer,
         "candidates": [AnswerCandidate(words.name_of(one["label"]), one["probability"]) for one in best],
         "decided": sorted({photo.words for photo in photos if photo.by_person}),
         "cautions": may_see_cautions(request.user),
@@ -149,32 +149,32 @@ def animal(request, pk):
 @require_http_methods(["GET", "POST"])
 def animal_edit(request, pk=None):
     """A new record, or changes to one; photos that are named are filed under a new one at once."""
-    found = get_object_or_404(Animal, pk=pk) if pk else Animal(name=request.GET.get("name", "")[:100])
-    form = AnimalForm(request.POST or None, instance=found)
+    record = get_object_or_404(Animal, pk=pk) if pk else Animal(name=request.GET.get("name", "")[:100])
+    form = AnimalForm(request.POST or None, instance=record)
     if form.is_valid():
         form.save()
-        log_change(request.user, [found], changed_values(form)) if pk else log_addition(request.user, found)
-        messages.success(request, gettext("The record of %(name)s is saved.") % {"name": found.name})
-        return redirect(found)
+        log_change(request.user, [record], changed_values(form)) if pk else log_addition(request.user, record)
+        messages.success(request, gettext("The record of %(name)s is saved.") % {"name": record.name})
+        return redirect(record)
     status = 422 if form.errors else 200
-    return render(request, "shelter/animal_form.html", {"form": form, "animal": found}, status=status)
+    return render(request, "shelter/animal_form.html", {"form": form, "animal": record}, status=status)
 
 
 @login_required
 @require_POST
 def animal_photo(request, pk):
     """One photo of the dog: make it the main one, or show it earlier or later; or `order`, all of them at once."""
-    found = get_object_or_404(Animal, pk=pk)
+    record = get_object_or_404(Animal, pk=pk)
     numbers = whole_numbers(request.POST.getlist("photo"))
     action = request.POST.get("action")
-    if action == "main" and numbers and found.choose_main(numbers[0]):
-        log_change(request.user, [found], gettext("Photo %(n)d became the main one.") % {"n": numbers[0]})
-        messages.success(request, gettext("This photo now stands for %(name)s.") % {"name": found.name})
+    if action == "main" and numbers and record.choose_main(numbers[0]):
+        log_change(request.user, [record], gettext("Photo %(n)d became the main one.") % {"n": numbers[0]})
+        messages.success(request, gettext("This photo now stands for %(name)s.") % {"name": record.name})
     elif action in ("earlier", "later") and numbers:
-        found.move_photo(numbers[0], 1 if action == "later" else -1)
+        record.move_photo(numbers[0], 1 if action == "later" else -1)
     elif action == "order":
-        found.order_photos(list(dict.fromkeys(numbers))[:500])
-    return redirect(f"{found.get_absolute_url()}#photos")
+        record.order_photos(list(dict.fromkeys(numbers))[:500])
+    return redirect(f"{record.get_absolute_url()}#photos")
 
 
 @login_required
@@ -182,31 +182,31 @@ def animal_photo(request, pk):
 def animal_names(request):
     """Options for the field in which a dog is named: the ones like what is being typed, those at the shelter first."""
     text = request.GET.get("name", "")[:100]
-    found = Animal.objects.search(text).order_by("name_folded", "id")[:20]
-    here_first = sorted(found, key=lambda animal: not animal.is_here)
+    animals = Animal.objects.search(text).order_by("name_folded", "id")[:20]
+    here_first = sorted(animals, key=lambda animal: not animal.is_here)
     return render(request, "shelter/_animal_names.html", {"animals": here_first})
 
 
 @login_required
 @require_POST
 def file_photos(request):
-    """File the chosen photos under a dog, old or new, or take them out of their records."""
+    """File the selected photos under a dog, old or new, or take them out of their records."""
     form = FilingForm(request.POST)
     if not form.is_valid():
         for sentence in (sentence for errors in form.errors.values() for sentence in errors):
             messages.error(request, sentence)
         return redirect(next_page(request) or "photo_list")
-    count, chosen = len(form.cleaned_data["photos"]), form.file()
+    count, record = len(form.cleaned_data["photos"]), form.file()
     filed = (
-        gettext("Filed under %(name)s.") % {"name": chosen.numbered} if chosen else gettext("Taken out of its record.")
+        gettext("Filed under %(name)s.") % {"name": record.numbered} if record else gettext("Taken out of its record.")
     )
     log_change(request.user, form.cleaned_data["photos"], filed)
-    if chosen:
+    if record:
         text = ngettext("%(n)d photo is filed under %(name)s.", "%(n)d photos are filed under %(name)s.", count)
     else:
         text = ngettext("%(n)d photo is filed under no dog now.", "%(n)d photos are filed under no dog now.", count)
-    messages.success(request, text % {"n": count, "name": chosen})
-    return redirect(next_page(request) or chosen or "photo_list")
+    messages.success(request, text % {"n": count, "name": record})
+    return redirect(next_page(request) or record or "photo_list")
 
 
 def next_page(request) -> str:

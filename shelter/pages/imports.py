@@ -103,14 +103,14 @@ def import_part(request, pk, number):
 @require_GET
 def import_page(request, pk):
     batch = get_object_or_404(Import.objects.select_related("user"), pk=pk)
-    chosen = request.GET.get("outcome", "")
-    items = _chosen(batch, chosen, request.GET.get("code", ""))
+    outcome = request.GET.get("outcome", "")
+    items = _selected_items(batch, outcome, request.GET.get("code", ""))
     page = Paginator(items.with_photos(), RECEIPTS_A_PAGE).get_page(request.GET.get("page"))
     dogs = batch.dogs()
     context = _progress(batch) | {
         "page_obj": page,
         "receipts": [receipt_of(item) for item in page],
-        "chosen": chosen,
+        "chosen": outcome,
         "dogs": dogs[:DOGS_A_PAGE],
         "dog_count": len(dogs),
         "unfiled": batch.items.filter(photo__isnull=False, photo__animal=None).exists(),
@@ -118,7 +118,7 @@ def import_page(request, pk):
     return render(request, "shelter/import.html", context)
 
 
-def _chosen(batch: Import, outcome: str, code: str):
+def _selected_items(batch: Import, outcome: str, code: str):
     items = batch.items.similar() if outcome == "similar" else batch.items.all()
     if outcome in ImportItem.Outcome.values:
         items = items.filter(outcome=outcome)
@@ -166,7 +166,7 @@ def import_receipts(request, pk):
     if not batch.total:
         raise Http404
     table = CsvTable(get_language() or "fr")
-    items = _chosen(batch, request.GET.get("outcome", ""), request.GET.get("code", "")).with_photos()
+    items = _selected_items(batch, request.GET.get("outcome", ""), request.GET.get("code", "")).with_photos()
 
     def rows():
         heads = [_("File"), _("Outcome"), _("Reason"), _("Photo"), _("Animal"), _("Looks like"), _("Answer"), _("Date")]

@@ -41,12 +41,12 @@ class Card:
     similarity: float
 
 
-def cards_of(found: lookalikes.Found) -> list[Card]:
+def cards_of(nearest: lookalikes.Found) -> list[Card]:
     """The shortlist: each dog once, the nearest first."""
     photos = Photo.objects.select_related("breed", "second_breed", "animal").defer("animal__notes")
-    photos = photos.in_bulk([lookalike.photo for lookalike in found.lookalikes])
+    photos = photos.in_bulk([lookalike.photo for lookalike in nearest.lookalikes])
     cards: dict[tuple, Card] = {}
-    for lookalike in found.lookalikes:
+    for lookalike in nearest.lookalikes:
         if photo := photos.get(lookalike.photo):
             key = ("dog", photo.animal_id) if photo.animal_id else ("photo", photo.pk)
             cards.setdefault(key, Card(photo, lookalike.similarity))
@@ -64,7 +64,7 @@ def lookalike_search(request):
         return render(request, "shelter/lookalikes.html", {"form": form}, status=422)
     image_bytes, name = form.cleaned_data["image"].read(), file_name(form.cleaned_data["image"].name)
     try:
-        found = lookalikes.photos_like_image(image_bytes, PHOTOS)
+        nearest = lookalikes.photos_like_image(image_bytes, PHOTOS)
         sought = b64encode(shrink_image(image_bytes, Photo.THUMBNAILS["medium"])).decode()
     except UnreadableImage as error:
         form.add_error("image", refusal(error.reason, name))
@@ -72,7 +72,7 @@ def lookalike_search(request):
         form.add_error("image", gettext("The classifier cannot be loaded. Tell an administrator."))
     if form.errors:
         return render(request, "shelter/lookalikes.html", {"form": form}, status=422)
-    context = {"form": form, "cards": cards_of(found), "searched": found.searched, "sought": sought, "name": name}
+    context = {"form": form, "cards": cards_of(nearest), "searched": nearest.searched, "sought": sought, "name": name}
     return render(request, "shelter/lookalikes.html", context)
 
 
@@ -82,6 +82,10 @@ def photo_lookalikes(request, pk):
     """By a photo of the index; its own dog is left out."""
     photo = get_object_or_404(Photo.objects.select_related("animal", "breed", "second_breed"), pk=pk)
     own = photo.animal.photos.values_list("pk", flat=True) if photo.animal else []
-    found = lookalikes.photos_like(photo.pk, PHOTOS, without=list(own))
-    context = {"photo": photo, "cards": cards_of(found) if found else [], "searched": found.searched if found else 0}
+    nearest = lookalikes.photos_like(photo.pk, PHOTOS, without=list(own))
+    context = {
+        "photo": photo,
+        "cards": cards_of(nearest) if nearest else [],
+        "searched": nearest.searched if nearest else 0,
+    }
     return render(request, "shelter/photo_lookalikes.html", context)

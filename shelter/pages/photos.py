@@ -24,27 +24,27 @@ MOST_AWAITED = 200  # photos of one page; the script asks for the others in its 
 @login_required
 @require_GET
 def photo(request, pk):
-    found = get_object_or_404(PHOTO_WITH_NAMES, pk=pk)
-    return render(request, "shelter/photo.html", photo_context(request, found))
+    photo = get_object_or_404(PHOTO_WITH_NAMES, pk=pk)
+    return render(request, "shelter/photo.html", photo_context(request, photo))
 
 
-def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict:
-    answered, standing = found.newest_answer, found.standing_review
+def photo_context(request, photo: Photo, form: ReviewForm | None = None) -> dict:
+    answered, standing = photo.newest_answer, photo.standing_review
     shown = {"prediction": answered, "standing": standing.pk if standing else None}
     return {
-        "photo": found,
-        "answer": answers_of([found])[found.pk],
-        "record": track_record(found.decision) if found.source == Photo.Source.MODEL else None,
-        "history": found.reviews.select_related("by", "breed", "second_breed", "withdrawal__by").exclude(
+        "photo": photo,
+        "answer": answers_of([photo])[photo.pk],
+        "record": track_record(photo.decision) if photo.source == Photo.Source.MODEL else None,
+        "history": photo.reviews.select_related("by", "breed", "second_breed", "withdrawal__by").exclude(
             verdict=Review.Verdict.WITHDRAW
         ),
         "confirmable": words.confirmable(answered) if answered else "",
         "may_review": request.user.has_perm("breeds.add_review"),
         "may_withdraw_any": request.user.has_perm("breeds.withdraw_any_review"),
-        "review_form": form or ReviewForm(found, initial=shown),
+        "review_form": form or ReviewForm(photo, initial=shown),
         "breed_names": breed_names(),
         "cautions": may_see_cautions(request.user),
-        "caution": may_see_cautions(request.user) and is_called_for([found]),
+        "caution": may_see_cautions(request.user) and is_called_for([photo]),
     }
 
 
@@ -53,12 +53,12 @@ def photo_context(request, found: Photo, form: ReviewForm | None = None) -> dict
 def photo_answers(request):
     """What a page shows of those of its photos that are answered by now: one question, however many it awaits."""
     awaited = whole_numbers(request.GET.get("photos", "").split(",")[:MOST_AWAITED])
-    found = Photo.objects.with_twin().select_related("breed", "second_breed").in_bulk(awaited)
-    answered = [photo for photo in found.values() if photo.status != Photo.Status.PENDING]
+    photos = Photo.objects.with_twin().select_related("breed", "second_breed").in_bulk(awaited)
+    answered = [photo for photo in photos.values() if photo.status != Photo.Status.PENDING]
     answers = answers_of(answered)
     context = {
         "photos": [(photo, answers[photo.pk]) for photo in answered],
-        "deleted": [number for number in awaited if number not in found],
+        "deleted": [number for number in awaited if number not in photos],
     }
     response = render(request, "shelter/_answers.html", context)
     response["Cache-Control"] = "no-store"
@@ -70,23 +70,23 @@ def photo_answers(request):
 @permission_required("breeds.add_review", raise_exception=True)
 def photo_review(request, pk):
     """Append what this person says; what cannot be kept comes back in the form."""
-    found = PHOTO_WITH_NAMES.filter(pk=pk).first()
-    if found is None:
+    photo = PHOTO_WITH_NAMES.filter(pk=pk).first()
+    if photo is None:
         return _photo_is_gone(request)
-    form = ReviewForm(found, request.POST)
+    form = ReviewForm(photo, request.POST)
     if not form.is_valid():
-        return render(request, "shelter/photo.html", photo_context(request, found, form), status=422)
+        return render(request, "shelter/photo.html", photo_context(request, photo, form), status=422)
     try:
         recorded = form.record(request.user)
     except ReviewRefused as refused:
         if refused.code == "photo_deleted":
             return _photo_is_gone(request)
         form.add_error(None, str(refused))
-        return render(request, "shelter/photo.html", photo_context(request, found, form), status=422)
+        return render(request, "shelter/photo.html", photo_context(request, photo, form), status=422)
     messages.success(request, _("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
     for note in form.notes_on(recorded):
         messages.warning(request, note)
-    return redirect(found)
+    return redirect(photo)
 
 
 @login_required
@@ -114,19 +114,19 @@ def _photo_is_gone(request):
 @require_GET
 def photo_file(request, pk, kind):
     """The preview, a smaller one, or for those who may the original; never as anything a browser would run."""
-    found = get_object_or_404(Photo, pk=pk)
+    photo = get_object_or_404(Photo, pk=pk)
     if kind == "original" and not request.user.has_perm("shelter.view_original"):
         return redirect("photo_file", pk, "preview")
-    file = {"original": found.image}.get(kind, found.preview)
+    file = {"original": photo.image}.get(kind, photo.preview)
     if not file or kind not in {"original", "preview", *Photo.THUMBNAILS}:
         raise Http404
     try:
-        stored = found.thumbnail(Photo.THUMBNAILS[kind]) if kind in Photo.THUMBNAILS else file.name
+        stored = photo.thumbnail(Photo.THUMBNAILS[kind]) if kind in Photo.THUMBNAILS else file.name
         return file_response(
             file.storage,
             stored,
-            media_type=found.media_type if kind == "original" else "image/jpeg",
-            filename=found.original_name if kind == "original" else f"{kind}-{found.pk}.jpg",
+            media_type=photo.media_type if kind == "original" else "image/jpeg",
+            filename=photo.original_name if kind == "original" else f"{kind}-{photo.pk}.jpg",
         )
     except FileNotFoundError:
         raise Http404 from None

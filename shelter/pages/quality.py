@@ -21,8 +21,8 @@ FIRST = 12  # rows of a table that are shown at once
 @require_GET
 def quality(request):
     versions = ClassifierVersion.objects.defer("labels", "label_groups").in_bulk()
-    chosen = versions.get(whole_number(request.GET.get("version")))
-    measured = Quality(chosen.pk if chosen else None)
+    version = versions.get(whole_number(request.GET.get("version")))
+    measured = Quality(version.pk if version else None)
     breeds = {breed.slug: breed for breed in Breed.objects.all()}
     context = {
         "tables": _tables(measured, versions),
@@ -31,7 +31,7 @@ def quality(request):
         "confusions": _confusions(measured),
         "unknown": [row | {"breed": breeds[row["slug"]]} for row in unknown_labels(ClassifierVersion.objects.active())],
         "versions": sorted(versions.values(), key=lambda version: version.created_at, reverse=True),
-        "chosen": chosen,
+        "chosen": version,
         "least": LEAST,
         "first": FIRST,
     }

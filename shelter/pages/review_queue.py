@@ -33,7 +33,7 @@ def card(request):
     if photo is None:
         messages.error(request, _("This photo was deleted meanwhile; there is nothing to review."))
         return redirect("review_queue")
-    form = ReviewForm(photo, _said(request.POST))
+    form = ReviewForm(photo, _verdict_of(request.POST))
     if not form.is_valid():
         return _show(request, photo, form, status=422)
     form.cleaned_data["blind"] = photo.hides(form.cleaned_data["prediction"])
@@ -120,8 +120,8 @@ def _waiting():
     return Photo.objects.awaiting_review().select_related("animal", "breed")
 
 
-def _said(posted):
-    """A button of a candidate says its breed at once."""
+def _verdict_of(posted):
+    """The posted form; the button of a candidate stands for a correction to its breed."""
     data = posted.copy()
     if posted.get("candidate"):
         data["verdict"], data["breed"] = Review.Verdict.CORRECT, posted["candidate"]

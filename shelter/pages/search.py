@@ -56,7 +56,7 @@ def save_search(request):
 @login_required
 @require_POST
 def delete_search(request, pk):
-    found = get_object_or_404(request.user.saved_searches, pk=pk)
-    found.delete()
-    messages.success(request, _("“%(name)s” is removed.") % {"name": found.name})
+    saved = get_object_or_404(request.user.saved_searches, pk=pk)
+    saved.delete()
+    messages.success(request, _("“%(name)s” is removed.") % {"name": saved.name})
     return redirect("photo_list")
