@@ -4,7 +4,7 @@ import django_filters
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.response import Response
 
 from breeds import words
@@ -18,8 +18,7 @@ from breeds.answers import (
 from breeds.fusion import FusedAnswer
 from breeds.models import BreedGroup, Decision
 from shelter.api.idempotency import IDEMPOTENCY_KEY, once
-from shelter.api.listing import READING, CursorPages, Reads
-from shelter.api.problems import BoundedJSONParser
+from shelter.api.listing import ReadViewSet, reads
 from shelter.models import Animal
 from shelter.models.animals import clean_microchip, date_errors
 
@@ -141,30 +140,18 @@ class AnimalFilter(django_filters.FilterSet):
         return animals.search(value)
 
 
-class AnimalViewSet(
-    Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.CreateModelMixin, viewsets.GenericViewSet
-):
+@reads(
+    list="Records of dogs, the newest first. Their photos: `photos/?animal=`.",
+    retrieve="One record, with what the classifier says of all photos together.",
+)
+class AnimalViewSet(ReadViewSet):
     queryset = Animal.objects.with_covers()
     serializer_class = AnimalSerializer
     filterset_class = AnimalFilter
-    pagination_class = CursorPages
-    parser_classes = [BoundedJSONParser]
     orderings = {"id": "id", "name": "name_folded", "updated_at": "updated_at"}
-    default_ordering = "-id"
-    lookup_value_converter = "int"
 
     def get_serializer_context(self):
         return super().get_serializer_context() | {"answers": self.detail and self.wants("answer")}
-
-    @extend_schema(parameters=READING)
-    def list(self, request):
-        """Records of dogs, the newest first. Their photos: `photos/?animal=`."""
-        return super().list(request)
-
-    @extend_schema(parameters=READING)
-    def retrieve(self, request, pk):
-        """One record, with what the classifier says of all photos together."""
-        return super().retrieve(request, pk)
 
     @extend_schema(parameters=[IDEMPOTENCY_KEY])
     @once

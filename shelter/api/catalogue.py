@@ -3,14 +3,14 @@
 import django_filters
 from django.utils.functional import SimpleLazyObject
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from breeds import words
 from breeds.answers import WordsSerializer
 from breeds.models import Breed, BreedGroup, ClassifierVersion
-from shelter.api.listing import READING, CursorPages, Reads
+from shelter.api.listing import ReadViewSet, reads
 
 BREED_EXAMPLE = {
     "label": "brittany_spaniel",
@@ -81,11 +81,14 @@ def labels_in_use() -> set[str]:
     return set(version.labels) if version else set()
 
 
-class BreedViewSet(Reads, viewsets.ReadOnlyModelViewSet):
+@reads(
+    list="Every breed that people may name, those that the classifier cannot know among them.",
+    retrieve="One breed by its label.",
+)
+class BreedViewSet(ReadViewSet):
     queryset = Breed.objects.all()
     serializer_class = BreedSerializer
     filterset_class = BreedFilter
-    pagination_class = CursorPages
     orderings = {"label": "slug", "id": "id"}
     default_ordering = "label"
     lookup_field = "slug"
@@ -94,16 +97,6 @@ class BreedViewSet(Reads, viewsets.ReadOnlyModelViewSet):
 
     def get_serializer_context(self):
         return super().get_serializer_context() | {"labels": SimpleLazyObject(labels_in_use)}
-
-    @extend_schema(parameters=READING)
-    def list(self, request):
-        """Every breed that people may name, those that the classifier cannot know among them."""
-        return super().list(request)
-
-    @extend_schema(parameters=READING)
-    def retrieve(self, request, label):
-        """One breed by its label."""
-        return super().retrieve(request, label)
 
     @extend_schema(responses={200: GroupSerializer(many=True)}, filters=False)
     @action(detail=False, filterset_class=None, pagination_class=None)
@@ -173,22 +166,15 @@ class VersionFilter(django_filters.FilterSet):
         fields = ["name"]
 
 
-class VersionViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+@reads(
+    list="Every version that has answered or may answer, the newest first.",
+    retrieve="One version by its hash.",
+)
+class VersionViewSet(ReadViewSet):
     queryset = ClassifierVersion.objects.all()
     serializer_class = VersionSerializer
     filterset_class = VersionFilter
-    pagination_class = CursorPages
     orderings = {"created_at": "created_at", "id": "id"}
     default_ordering = "-created_at"
     lookup_field = "version"
     lookup_value_converter = "slug"
-
-    @extend_schema(parameters=READING)
-    def list(self, request):
-        """Every version that has answered or may answer, the newest first."""
-        return super().list(request)
-
-    @extend_schema(parameters=READING)
-    def retrieve(self, request, version):
-        """One version by its hash."""
-        return super().retrieve(request, version)

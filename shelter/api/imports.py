@@ -5,14 +5,14 @@ from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.response import Response
 
 from shelter.api.idempotency import IDEMPOTENCY_KEY, once
-from shelter.api.listing import READING, CursorPages, Reads
+from shelter.api.listing import READING, ReadViewSet, reads
 from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused
 from shelter.intake.importing import check_archive_size, receive_whole
 from shelter.intake.refusals import refusal
@@ -148,12 +148,6 @@ class ImportFilter(django_filters.FilterSet):
         fields = ["kind", "status"]
 
 
-class ImportItemFilter(django_filters.FilterSet):
-    class Meta:
-        model = ImportItem
-        fields = ["outcome", "code", "dog", "photo"]
-
-
 class OctetParser(BaseParser):
     """The bytes of one piece as they are (`curl -T`)."""
 
@@ -163,25 +157,16 @@ class OctetParser(BaseParser):
         return {"part": ContentFile(stream.read(imports.PART_BYTES + 1), name="part")}
 
 
-class ImportViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+@reads(
+    list="What came in at once, the newest first.",
+    retrieve="The progress of one import.",
+)
+class ImportViewSet(ReadViewSet):
     queryset = Import.objects.select_related("user")
     serializer_class = ImportSerializer
     filterset_class = ImportFilter
-    pagination_class = CursorPages
     parser_classes = [BoundedJSONParser, MultiPartParser]
     orderings = {"id": "id", "updated_at": "changed_at"}
-    default_ordering = "-id"
-    lookup_value_converter = "int"
-
-    @extend_schema(parameters=READING)
-    def list(self, request):
-        """What came in at once, the newest first."""
-        return super().list(request)
-
-    @extend_schema(parameters=READING)
-    def retrieve(self, request, pk):
-        """The progress of one import."""
-        return super().retrieve(request, pk)
 
     @extend_schema(
         request={"application/json": NewImportSerializer, "multipart/form-data": WholeArchiveSerializer},
@@ -230,8 +215,9 @@ class ImportViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, vie
 
     @extend_schema(parameters=READING, responses={200: ImportItemSerializer(many=True)})
     @action(
-        detail=True, filterset_class=ImportItemFilter, serializer_class=ImportItemSerializer,
-        queryset=ImportItem.objects.none(), orderings={"id": "id"}, default_ordering="id",
+        detail=True, filterset_class=None, filterset_fields=["outcome", "code", "dog", "photo"],
+        serializer_class=ImportItemSerializer, queryset=ImportItem.objects.none(),
+        orderings={"id": "id"}, default_ordering="id",
     )  # fmt: skip
     def items(self, request, pk):
         """What became of each file, in the order in which they were listed."""

@@ -7,7 +7,8 @@ import json
 from django.http import HttpResponseNotModified
 from django.utils.cache import patch_vary_headers
 from django.utils.http import parse_etags
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins, viewsets
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.response import Response
@@ -31,6 +32,14 @@ IF_NONE_MATCH = OpenApiParameter(
     description="The `ETag` of an earlier answer; 304 while that is still the same.",
 )
 READING = [FIELDS, IF_NONE_MATCH]
+
+
+def reads(*, list: str, retrieve: str):
+    """Describe the two reads of a view set."""
+    return extend_schema_view(
+        list=extend_schema(description=list, parameters=READING),
+        retrieve=extend_schema(description=retrieve, parameters=READING),
+    )
 
 
 class CursorPages(BasePagination):
@@ -153,6 +162,14 @@ class Reads:
         if request.method in ("GET", "HEAD") and response.status_code == 200 and hasattr(response, "render"):
             response.add_post_render_callback(lambda rendered: _unless_unchanged(request, rendered))
         return response
+
+
+class ReadViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    pagination_class = CursorPages
+    filterset_class = filterset_fields = None
+    orderings = {"id": "id"}
+    default_ordering = "-id"
+    lookup_value_converter = "int"  # anything else is a 404, not an error
 
 
 def _unless_unchanged(request, response):

@@ -3,7 +3,7 @@
 import django_filters
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from breeds import lookalikes
 from breeds.answers import MODEL_EXAMPLE, ModelSerializer, PredictionSerializer, represent
 from breeds.models import Breed, Prediction
-from shelter.api.listing import READING, CursorPages, Reads
+from shelter.api.listing import READING, ReadViewSet
 from shelter.api.photo_exports import ExportAction
 from shelter.api.photo_json import (
     PHOTO_EXAMPLE,
@@ -168,23 +168,13 @@ class SimilarPhotosSerializer(serializers.Serializer):
     results = SimilarPhotoSerializer(many=True)
 
 
-class PhotoViewSet(
-    Reads,
-    ReviewActions,
-    ExportAction,
-    mixins.ListModelMixin,
-    mixins.RetrieveModelMixin,
-    viewsets.GenericViewSet,
-):
+class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
     queryset = Photo.objects.all()
     scope = None
     serializer_class = PhotoSerializer
     filterset_class = PhotoFilter
-    pagination_class = CursorPages
     orderings = {"id": "id", "updated_at": "updated_at", "probability": "sureness"}
-    default_ordering = "-id"
     parser_classes = [MultiPartParser]
-    lookup_value_converter = "int"  # anything else is a 404, not an error
 
     def get_queryset(self):
         return with_answers(Photo.objects.all(), answers=self.wants("prediction"), reviews=self.wants("review"))

@@ -2,18 +2,17 @@
 
 import json
 
-import django_filters
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_serializer
-from rest_framework import mixins, serializers, viewsets
+from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from shelter.api.idempotency import IDEMPOTENCY_KEY, once
-from shelter.api.listing import READING, CursorPages, Reads
+from shelter.api.listing import READING, ReadViewSet, reads
 from shelter.api.photo_json import PHOTO_EXAMPLE, PhotoSerializer, with_answers
-from shelter.api.problems import BoundedJSONParser, Refused
+from shelter.api.problems import Refused
 from shelter.models import ApiToken, Delivery, Event, Photo, Webhook
 from shelter.posting import ForbiddenAddress, check_url
 
@@ -136,28 +135,14 @@ def message_of(delivery: Delivery) -> dict:
     return json.loads(JSONRenderer().render(MessageSerializer(delivery).data))
 
 
-class DeliveryFilter(django_filters.FilterSet):
-    class Meta:
-        model = Delivery
-        fields = ["status", "event"]
-
-
-class WebhookViewSet(
-    Reads,
-    mixins.ListModelMixin,
-    mixins.RetrieveModelMixin,
-    mixins.DestroyModelMixin,
-    viewsets.GenericViewSet,
-):
+@reads(
+    list="One's own webhooks.",
+    retrieve="One of one's own webhooks.",
+)
+class WebhookViewSet(ReadViewSet, mixins.DestroyModelMixin):
     scope = "read"  # a webhook is told what its token may read, and nothing else changes by it
     queryset = Webhook.objects.none()
     serializer_class = WebhookSerializer
-    filterset_class = None
-    pagination_class = CursorPages
-    parser_classes = [BoundedJSONParser]
-    orderings = {"id": "id"}
-    default_ordering = "-id"
-    lookup_value_converter = "int"
 
     def get_queryset(self):
         return Delivery.objects.none() if self.action == "deliveries" else self._own()
@@ -165,16 +150,6 @@ class WebhookViewSet(
     def _own(self):
         user = self.request.user if self.request else None
         return Webhook.objects.filter(user=user) if user and user.is_authenticated else Webhook.objects.none()
-
-    @extend_schema(parameters=READING)
-    def list(self, request):
-        """One's own webhooks."""
-        return super().list(request)
-
-    @extend_schema(parameters=READING)
-    def retrieve(self, request, pk):
-        """One of one's own webhooks."""
-        return super().retrieve(request, pk)
 
     @extend_schema(parameters=[IDEMPOTENCY_KEY], responses={201: NewWebhookSerializer})
     @once
@@ -201,7 +176,7 @@ class WebhookViewSet(
     @action(
         detail=True,
         queryset=Delivery.objects.none(),
-        filterset_class=DeliveryFilter,
+        filterset_fields=["status", "event"],
         serializer_class=DeliverySerializer,
     )
     def deliveries(self, request, pk):
