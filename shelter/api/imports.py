@@ -13,12 +13,11 @@ from rest_framework.response import Response
 
 from shelter.api.idempotency import IDEMPOTENCY_KEY, once
 from shelter.api.listing import READING, ReadViewSet, reads
-from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused
-from shelter.intake.importing import check_archive_size, receive_whole
+from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, checked
+from shelter.intake.importing import check_archive_size, receive_part, receive_whole
 from shelter.intake.refusals import refusal
 from shelter.intake.uploads import receipt_of
 from shelter.models import Import, ImportItem, imports
-from shelter.models.imports import hint_imports
 
 IMPORT_EXAMPLE = {
     "id": 3,
@@ -177,9 +176,7 @@ class ImportViewSet(ReadViewSet):
     def create(self, request):
         """A zip, whole (multipart `archive`); or the announcement of one that comes in pieces (JSON)."""
         is_whole = request.content_type.startswith("multipart/")
-        form = (WholeArchiveSerializer if is_whole else NewImportSerializer)(data=request.data)
-        form.is_valid(raise_exception=True)
-        given = form.validated_data
+        given = checked(WholeArchiveSerializer if is_whole else NewImportSerializer, request.data)
         try:
             check_archive_size(given["archive"].size if is_whole else given["size"])
         except ValidationError as error:
@@ -204,13 +201,9 @@ class ImportViewSet(ReadViewSet):
         batch = self.get_queryset().filter(pk=pk, user=request.user, kind=Import.Kind.ARCHIVE).first()
         if batch is None:
             raise NotFound
-        form = PieceSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        if not batch.take_part(number, form.validated_data["part"]):
+        if not receive_part(batch, number, checked(PieceSerializer, request.data)["part"]):
             detail = f"Expected piece {batch.received} of the announced size. Received: piece {number}."
             raise Refused(detail, "other_part_awaited", 409, field="number", received=batch.received)
-        if batch.status == Import.Status.WAITING:
-            hint_imports()
         return Response(self.get_serializer(batch).data)
 
     @extend_schema(parameters=READING, responses={200: ImportItemSerializer(many=True)})

@@ -9,7 +9,7 @@ from rest_framework.decorators import action
 
 from shelter.api.listing import READING
 from shelter.api.photo_json import with_answers
-from shelter.api.problems import Refused
+from shelter.api.problems import Refused, checked
 from shelter.models import Photo
 from shelter.search.exports import MOST_IN_A_ZIP, download, photo_download
 
@@ -43,9 +43,10 @@ class ExportAction:
 
         The language of tables is the one that the request accepts. `fields` counts for `jsonl` alone.
         """
-        query = ExportQuerySerializer(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        kind, photos = query.validated_data["kind"], self.filter_queryset(Photo.objects.order_by("-pk"))
+        kind, photos = (
+            checked(ExportQuerySerializer, request.query_params)["kind"],
+            self.filter_queryset(Photo.objects.order_by("-pk")),
+        )
         if kind == "zip" and photos.order_by()[: MOST_IN_A_ZIP + 1].count() > MOST_IN_A_ZIP:
             detail = f"A zip has at most {MOST_IN_A_ZIP} photos. Narrow the filters."
             raise Refused(detail, "too_many_photos", field="kind")

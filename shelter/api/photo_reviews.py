@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from breeds.models import Review, ReviewRefused
 from shelter.api.idempotency import IDEMPOTENCY_KEY, once
-from shelter.api.problems import BoundedJSONParser, Refused
+from shelter.api.problems import BoundedJSONParser, Refused, checked
 from shelter.api.reviews import NewReviewSerializer, ReviewSerializer
 
 
@@ -43,10 +43,9 @@ class ReviewActions:
         """Append what a person says of the photo. The same again of the same person: 200 and the review known."""
         _check_permission(request.user)
         photo = self.get_object()
-        form = NewReviewSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
+        given = checked(NewReviewSerializer, request.data)
         try:
-            recorded = Review.objects.record(photo, by=request.user, **form.validated_data)
+            recorded = Review.objects.record(photo, by=request.user, **given)
         except ReviewRefused as error:
             if error.code == "photo_deleted":
                 raise NotFound from error

@@ -22,7 +22,8 @@ from shelter.api.photo_json import (
     with_answers,
 )
 from shelter.api.photo_reviews import ReviewActions
-from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, problem
+from shelter.api.predict import ImageSerializer
+from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, checked, problem
 from shelter.api.waiting import WAIT, wait_for_answers, wished_wait
 from shelter.intake.uploads import Outcome, Receipt, upload_photo
 from shelter.models import Animal, Photo
@@ -30,12 +31,9 @@ from shelter.models import Animal, Photo
 MOST_IN_A_BATCH = 100  # files in one request
 
 
-class PhotoUploadSerializer(serializers.Serializer):
+class PhotoUploadSerializer(ImageSerializer):
     """`image` for one photo, `images` for several in one go."""
 
-    image = serializers.FileField(
-        allow_empty_file=True, help_text="one photo: JPEG, PNG, WebP or HEIC, whatever its name"
-    )
     animal = serializers.PrimaryKeyRelatedField(
         queryset=Animal.objects.all(), required=False, allow_null=True, help_text="the record to file it under"
     )
@@ -214,11 +212,8 @@ class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
         seconds = wished_wait(request)
         if "images" in request.data or len(request.FILES.getlist("image")) > 1:
             return self._create_all(request, seconds)
-        form = PhotoUploadSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        receipt = upload_photo(
-            form.validated_data["image"], user=request.user, animal=form.validated_data.get("animal")
-        )
+        given = checked(PhotoUploadSerializer, request.data)
+        receipt = upload_photo(given["image"], user=request.user, animal=given.get("animal"))
         if receipt.outcome == Outcome.REFUSED:
             raise Refused(receipt.message, receipt.code, field="image", file=receipt.name)
         if receipt.prediction and not seconds:
@@ -232,10 +227,8 @@ class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
         data = {"images": request.data.getlist(name)}
         if request.data.get("animal"):
             data["animal"] = request.data["animal"]
-        form = PhotoBatchSerializer(data=data)
-        form.is_valid(raise_exception=True)
-        animal = form.validated_data.get("animal")
-        receipts = [upload_photo(file, user=request.user, animal=animal) for file in form.validated_data["images"]]
+        given = checked(PhotoBatchSerializer, data)
+        receipts = [upload_photo(file, user=request.user, animal=given.get("animal")) for file in given["images"]]
         here = [receipt.photo.pk for receipt in receipts if receipt.photo]
         wait_for_answers(here, seconds)
         photos = self.get_queryset().in_bulk(here)
@@ -246,9 +239,8 @@ class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
     def partial_update(self, request, pk):
         """File the photo under a record, or under none."""
         photo = self.get_object()
-        form = PhotoFilingSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        Photo.objects.filter(pk=photo.pk).file_under(form.validated_data["animal"])
+        animal = checked(PhotoFilingSerializer, request.data)["animal"]
+        Photo.objects.filter(pk=photo.pk).file_under(animal)
         return Response(represent(PhotoSerializer, self.get_object()))
 
     def get_parsers(self):
@@ -276,10 +268,8 @@ class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
     @action(detail=True, filterset_class=None, pagination_class=None)
     def similar(self, request, pk):
         """The photos that look most like this one: candidates for the same dog. 409 while it has no answer."""
-        query = SimilarQuerySerializer(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        photo = self.get_object()
-        nearest = lookalikes.photos_like(photo.pk, query.validated_data["limit"])
+        limit = checked(SimilarQuerySerializer, request.query_params)["limit"]
+        nearest = lookalikes.photos_like(self.get_object().pk, limit)
         if nearest is None:
             detail = "The classifier has not answered this photo yet."
             raise Refused(detail, "not_answered", 409)
@@ -296,9 +286,7 @@ class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
     )
     def check(self, request):
         """Which of these files need not be sent, because their bytes are here already?"""
-        form = PhotoCheckSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        asked = dict.fromkeys(form.validated_data["sha256"])
+        asked = dict.fromkeys(checked(PhotoCheckSerializer, request.data)["sha256"])
         for pk, *digests in Photo.objects.with_content(*asked).values_list("pk", "sha256", "stored_sha256"):
             asked |= {digest: pk for digest in digests if digest in asked}
         return Response({"known": [{"sha256": digest, "id": pk} for digest, pk in asked.items() if pk]})

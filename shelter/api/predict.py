@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from breeds import classifier as classifiers
 from breeds.answers import AnswerSerializer, represent
 from breeds.models import Prediction
+from shelter.api.problems import checked
 
 PREDICT_WAIT_SECONDS = 10  # for a turn
 T = TypeVar("T")
@@ -109,9 +110,7 @@ class PredictView(APIView):
         can be loaded.
         """
         asked_at = timezone.now()
-        form = ImageSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        file = form.validated_data["image"]
+        file = checked(ImageSerializer, request.data)["image"]
         if file.size > settings.MAX_PHOTO_BYTES:
             limit = settings.MAX_PHOTO_BYTES // 1_000_000
             detail = f"{file.name}: Expected at most {limit} MB. Received: {file.size / 1e6:.1f} MB."

@@ -44,6 +44,13 @@ def problem_response(status: int, code: str, detail: str) -> HttpResponse:
     return JsonResponse(problem(status, code, detail), status=status, content_type=MEDIA_TYPE)
 
 
+def checked(serializer: type[serializers.Serializer], data) -> dict:
+    """The validated fields of what was sent. Raises `ValidationError`."""
+    form = serializer(data=data)
+    form.is_valid(raise_exception=True)
+    return form.validated_data
+
+
 class BoundedJSONParser(JSONParser):
     """JSON of a size and depth that somebody means."""
 

@@ -9,6 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
+from shelter.api.problems import checked
 from shelter.models import Photo
 
 MOST_WAIT_SECONDS = 30
@@ -24,9 +25,7 @@ class WaitQuerySerializer(serializers.Serializer):
 
 
 def wished_wait(request) -> int:
-    query = WaitQuerySerializer(data=request.query_params)
-    query.is_valid(raise_exception=True)
-    return query.validated_data["wait"]
+    return checked(WaitQuerySerializer, request.query_params)["wait"]
 
 
 _waiting = threading.BoundedSemaphore(settings.WAIT_PLACES)

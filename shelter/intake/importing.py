@@ -48,6 +48,14 @@ def receive_whole(user, file) -> Import:
     return batch
 
 
+def receive_part(batch: Import, number: int, file) -> bool:
+    """Store one piece of an archive; tell the workers after the last. False where another piece is awaited."""
+    is_taken = batch.take_part(number, file)
+    if is_taken and batch.status == Import.Status.WAITING:
+        hint_imports()
+    return is_taken
+
+
 def work_slice(batch: Import) -> bool:
     """Work on an import for a few seconds, then give its lease back. Returns whether some of it is left."""
     hinted = float("-inf")

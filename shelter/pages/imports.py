@@ -16,11 +16,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from breeds import words
 from shelter.intake.filing import file_under_names
-from shelter.intake.importing import check_archive_size, receive_whole
+from shelter.intake.importing import check_archive_size, receive_part, receive_whole
 from shelter.intake.refusals import REASONS, refusal
 from shelter.intake.uploads import receipt_of
 from shelter.models import Import, ImportItem, imports
-from shelter.models.imports import hint_imports
 from shelter.pages.uploads import UploadForm
 from shelter.search.exports import CsvTable, download
 
@@ -93,10 +92,8 @@ def import_part(request, pk, number):
     """One piece of an archive of one's own. 409 with the state where another piece is awaited."""
     batch = get_object_or_404(Import, pk=pk, user=request.user, kind=Import.Kind.ARCHIVE)
     file = request.FILES.get("part")
-    taken = file is not None and batch.take_part(number, file)
-    if taken and batch.status == Import.Status.WAITING:
-        hint_imports()
-    return JsonResponse(_state(batch), status=200 if taken else 409)
+    is_taken = file is not None and receive_part(batch, number, file)
+    return JsonResponse(_state(batch), status=200 if is_taken else 409)
 
 
 @login_required
