@@ -1,7 +1,7 @@
 """The addresses of pages and API."""
 
 from django.contrib import admin
-from django.contrib.auth import views as auth
+from django.contrib.auth.views import PasswordResetView
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
@@ -92,18 +92,13 @@ urlpatterns = [
     path("account/webhooks/", account.make_webhook, name="make_webhook"),
     path("account/webhooks/<int:pk>/delete/", account.delete_webhook, name="delete_webhook"),
     path("account/webhooks/<int:pk>/test/", account.test_webhook, name="test_webhook"),
-    path("accounts/login/", auth.LoginView.as_view(), name="login"),
-    path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
-    path("accounts/password_change/", auth.PasswordChangeView.as_view(), name="password_change"),
-    path("accounts/password_change/done/", auth.PasswordChangeDoneView.as_view(), name="password_change_done"),
     path(
         "accounts/password_reset/",
-        auth.PasswordResetView.as_view(subject_template_name="registration/password_reset_subject.txt"),
+        PasswordResetView.as_view(subject_template_name="registration/password_reset_subject.txt"),
         name="password_reset",
     ),
-    path("accounts/password_reset/done/", auth.PasswordResetDoneView.as_view(), name="password_reset_done"),
     path("accounts/reset/<uidb64>/<token>/", account.NewPasswordView.as_view(), name="password_reset_confirm"),
-    path("accounts/reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
+    path("accounts/", include("django.contrib.auth.urls")),  # login, logout and the other steps to a new password
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz, name="healthz"),

@@ -43,10 +43,8 @@ class ExportAction:
 
         The language of tables is the one that the request accepts. `fields` counts for `jsonl` alone.
         """
-        kind, photos = (
-            checked(ExportQuerySerializer, request.query_params)["kind"],
-            self.filter_queryset(Photo.objects.order_by("-pk")),
-        )
+        kind = checked(ExportQuerySerializer, request.query_params)["kind"]
+        photos = self.filter_queryset(Photo.objects.order_by("-pk"))
         if kind == "zip" and photos.order_by()[: MOST_IN_A_ZIP + 1].count() > MOST_IN_A_ZIP:
             detail = f"A zip has at most {MOST_IN_A_ZIP} photos. Narrow the filters."
             raise Refused(detail, "too_many_photos", field="kind")

@@ -15,7 +15,7 @@ from breeds.quality import track_record
 from shelter.models import Photo
 from shelter.pages.answers import answers_of
 from shelter.pages.media import file_response
-from shelter.pages.review_form import ReviewForm, breed_names
+from shelter.pages.review_form import ReviewForm, breed_names, is_of_deleted_photo, keep
 
 PHOTO_WITH_NAMES = Photo.objects.with_twin().select_related("breed", "second_breed", "animal", "uploaded_by")
 MOST_AWAITED = 200  # photos of one page; the script asks for the others in its next question
@@ -74,19 +74,11 @@ def photo_review(request, pk):
     if photo is None:
         return _photo_is_gone(request)
     form = ReviewForm(photo, request.POST)
-    if not form.is_valid():
-        return render(request, "shelter/photo.html", photo_context(request, photo, form), status=422)
-    try:
-        recorded = form.record(request.user)
-    except ReviewRefused as refused:
-        if refused.code == "photo_deleted":
-            return _photo_is_gone(request)
-        form.add_error(None, str(refused))
-        return render(request, "shelter/photo.html", photo_context(request, photo, form), status=422)
-    messages.success(request, _("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
-    for note in form.notes_on(recorded):
-        messages.warning(request, note)
-    return redirect(photo)
+    if form.is_valid() and keep(request, form):
+        return redirect(photo)
+    if is_of_deleted_photo(form):
+        return _photo_is_gone(request)
+    return render(request, "shelter/photo.html", photo_context(request, photo, form), status=422)
 
 
 @login_required

@@ -1,12 +1,14 @@
 """The form by which people review a photo. `breeds.models.Review` decides which review counts."""
 
 from django import forms
+from django.contrib import messages
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from breeds import words
-from breeds.models import Breed, Prediction, Recorded, Review
+from breeds.models import Breed, Prediction, Recorded, Review, ReviewRefused
 
 
 class BreedField(forms.CharField):
@@ -77,6 +79,23 @@ class ReviewForm(forms.Form):
             note = gettext("Meanwhile the model has looked again: “%(said)s”. Your answer counts nevertheless.")
             notes.append(note % {"said": said})
         return notes
+
+
+def keep(request, form: ReviewForm) -> Recorded | None:
+    """Record the review of a valid form and tell the person. None where it is refused: the form then has the reason."""
+    try:
+        recorded = form.record(request.user)
+    except ReviewRefused as refused:
+        form.add_error(None, forms.ValidationError(str(refused), refused.code))
+        return None
+    messages.success(request, gettext("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
+    for note in form.notes_on(recorded):
+        messages.warning(request, note)
+    return recorded
+
+
+def is_of_deleted_photo(form: ReviewForm) -> bool:
+    return form.has_error(NON_FIELD_ERRORS, "photo_deleted")
 
 
 def breed_names() -> list[str]:

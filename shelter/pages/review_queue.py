@@ -14,7 +14,7 @@ from breeds.lookalikes import photos_like
 from breeds.models import Breed, Review, ReviewRefused, ReviewTurn
 from breeds.numbers import whole_number
 from shelter.models import Photo
-from shelter.pages.review_form import ReviewForm, breed_names
+from shelter.pages.review_form import ReviewForm, breed_names, is_of_deleted_photo, keep
 
 STEPS, MOST_STEPS = "review_steps", 50  # in the session: what each press of a button said
 LOOKALIKES = 6
@@ -34,23 +34,16 @@ def card(request):
         messages.error(request, _("This photo was deleted meanwhile; there is nothing to review."))
         return redirect("review_queue")
     form = ReviewForm(photo, _verdict_of(request.POST))
-    if not form.is_valid():
-        return _show(request, photo, form, status=422)
-    form.cleaned_data["blind"] = photo.hides(form.cleaned_data["prediction"])
-    try:
-        recorded = form.record(request.user)
-    except ReviewRefused as refused:
-        if refused.code == "photo_deleted":
-            messages.error(request, str(refused))
+    if form.is_valid():
+        form.cleaned_data["blind"] = photo.hides(form.cleaned_data["prediction"])
+        if recorded := keep(request, form):
+            ReviewTurn.objects.filter(photo=photo, by=request.user).delete()
+            remember_step(request, [recorded.review.pk])
             return redirect("review_queue")
-        form.add_error(None, str(refused))
-        return _show(request, photo, form, status=422)
-    ReviewTurn.objects.filter(photo=photo, by=request.user).delete()
-    remember_step(request, [recorded.review.pk])
-    messages.success(request, _("Kept: %(said)s.") % {"said": words.verdict(recorded.review)})
-    for note in form.notes_on(recorded):
-        messages.warning(request, note)
-    return redirect("review_queue")
+    if is_of_deleted_photo(form):
+        messages.error(request, form.non_field_errors()[0])
+        return redirect("review_queue")
+    return _show(request, photo, form, status=422)
 
 
 @login_required
