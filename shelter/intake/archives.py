@@ -93,15 +93,7 @@ class Archive:
                 return file.read(settings.MAX_PHOTO_BYTES + 1)
         except NotImplementedError as error:
             raise BadEntry("unsupported_compression") from error
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            EOFError,
-            RuntimeError,
-            ValueError,
-            struct.error,
-        ) as error:
+        except _DAMAGED as error:
             raise BadEntry("damaged_entry") from error
         except OSError as error:
             if error.errno is not None:  # the disk; what bz2 finds damaged has no number
