@@ -166,10 +166,7 @@ class VersionFilter(django_filters.FilterSet):
         fields = ["name"]
 
 
-@reads(
-    list="Every version that has answered or may answer, the newest first.",
-    retrieve="One version by its hash.",
-)
+@reads(list="Every version that has answered or may answer, the newest first.", retrieve="One version by its hash.")
 class VersionViewSet(ReadViewSet):
     queryset = ClassifierVersion.objects.all()
     serializer_class = VersionSerializer

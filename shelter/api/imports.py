@@ -156,10 +156,7 @@ class OctetParser(BaseParser):
         return {"part": ContentFile(stream.read(imports.PART_BYTES + 1), name="part")}
 
 
-@reads(
-    list="What came in at once, the newest first.",
-    retrieve="The progress of one import.",
-)
+@reads(list="What came in at once, the newest first.", retrieve="The progress of one import.")
 class ImportViewSet(ReadViewSet):
     queryset = Import.objects.select_related("user")
     serializer_class = ImportSerializer

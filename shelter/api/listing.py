@@ -128,11 +128,14 @@ def _query(name: str, schema: dict, description: str) -> dict:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
-class Reads:
-    """A view whose answers to GET have sparse fields and an ETag.
+class ReadViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+    """Lists in pages and single rows. Answers to GET have sparse fields and an ETag of their content."""
 
-    The ETag is that of the content: 304 spares the transfer, and says for sure that nothing has changed.
-    """
+    pagination_class = CursorPages
+    filterset_class = filterset_fields = None
+    orderings = {"id": "id"}
+    default_ordering = "-id"
+    lookup_value_converter = "int"  # anything else is a 404, not an error
 
     def only(self) -> set[str] | None:
         """The fields that are asked for; None for all of them."""
@@ -162,14 +165,6 @@ class Reads:
         if request.method in ("GET", "HEAD") and response.status_code == 200 and hasattr(response, "render"):
             response.add_post_render_callback(lambda rendered: _unless_unchanged(request, rendered))
         return response
-
-
-class ReadViewSet(Reads, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
-    pagination_class = CursorPages
-    filterset_class = filterset_fields = None
-    orderings = {"id": "id"}
-    default_ordering = "-id"
-    lookup_value_converter = "int"  # anything else is a 404, not an error
 
 
 def _unless_unchanged(request, response):

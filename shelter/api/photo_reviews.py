@@ -31,13 +31,9 @@ class ReviewActions:
         filters=False,
     )
     @action(
-        ["post"],
-        detail=True,
-        scope="review",
-        parser_classes=[BoundedJSONParser, FormParser, MultiPartParser],
-        filterset_class=None,
-        pagination_class=None,
-    )
+        ["post"], detail=True, scope="review", parser_classes=[BoundedJSONParser, FormParser, MultiPartParser],
+        filterset_class=None, pagination_class=None,
+    )  # fmt: skip
     @once
     def reviews(self, request, pk):
         """Append what a person says of the photo. The same again of the same person: 200 and the review known."""

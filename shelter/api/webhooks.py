@@ -135,10 +135,7 @@ def message_of(delivery: Delivery) -> dict:
     return json.loads(JSONRenderer().render(MessageSerializer(delivery).data))
 
 
-@reads(
-    list="One's own webhooks.",
-    retrieve="One of one's own webhooks.",
-)
+@reads(list="One's own webhooks.", retrieve="One of one's own webhooks.")
 class WebhookViewSet(ReadViewSet, mixins.DestroyModelMixin):
     scope = "read"  # a webhook is told what its token may read, and nothing else changes by it
     queryset = Webhook.objects.none()

@@ -83,9 +83,6 @@ def photo_lookalikes(request, pk):
     photo = get_object_or_404(Photo.objects.select_related("animal", "breed", "second_breed"), pk=pk)
     own = photo.animal.photos.values_list("pk", flat=True) if photo.animal else []
     nearest = lookalikes.photos_like(photo.pk, PHOTOS, without=list(own))
-    context = {
-        "photo": photo,
-        "cards": cards_of(nearest) if nearest else [],
-        "searched": nearest.searched if nearest else 0,
-    }
+    cards, searched = (cards_of(nearest), nearest.searched) if nearest else ([], 0)
+    context = {"photo": photo, "cards": cards, "searched": searched}
     return render(request, "shelter/photo_lookalikes.html", context)
