@@ -24,6 +24,23 @@ def pack_floats(values: np.ndarray | None) -> bytes | None:
     return np.clip(np.asarray(values, np.float64), -most, most).astype("<f2").tobytes()
 
 
+def answer_fields(classification) -> dict:
+    """The columns of a prediction that an `ml.serving.inference.Classification` fills."""
+    return {
+        "decision": classification.decision,
+        "label": classification.label,
+        "group": classification.group,
+        "probability": classification.probability,
+        "candidates": [asdict(candidate) for candidate in classification.candidates],
+        "reasons": [asdict(reason) for reason in classification.reasons],
+        "energy": classification.energy,
+        "familiarity": classification.familiarity,
+        "probs": pack_floats(classification.probs),
+        "embedding": pack_floats(classification.embedding),
+        "milliseconds": classification.milliseconds,
+    }
+
+
 def unpack_floats(packed: bytes | memoryview) -> np.ndarray:
     """What `pack_floats` made -> (D,) float16."""
     return np.frombuffer(packed, "<f2")
@@ -209,23 +226,14 @@ class Prediction(models.Model):
 
     def finish(self, classification, version: ClassifierVersion) -> bool:
         with transaction.atomic():
-            return self._finish(
-                self.Status.DONE,
-                version=version,
-                decision=classification.decision,
-                label=classification.label,
-                group=classification.group,
-                probability=classification.probability,
-                candidates=[asdict(candidate) for candidate in classification.candidates],
-                reasons=[asdict(reason) for reason in classification.reasons],
-                energy=classification.energy,
-                familiarity=classification.familiarity,
-                probs=pack_floats(classification.probs),
-                embedding=pack_floats(classification.embedding),
-                milliseconds=classification.milliseconds,
-                error="",
-                error_code="",
-            )
+            fields = answer_fields(classification) | {"error": "", "error_code": ""}
+            return self._finish(self.Status.DONE, version=version, **fields)
+
+    @classmethod
+    def of(cls, classification, version: ClassifierVersion, **fields) -> "Prediction":
+        """A finished prediction that is not saved and has no photo."""
+        fields |= answer_fields(classification)
+        return cls(version=version, status=cls.Status.DONE, finished_at=timezone.now(), **fields)
 
     def fail(self, code: str, reason: str) -> bool:
         with transaction.atomic():

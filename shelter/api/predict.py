@@ -124,21 +124,5 @@ class PredictView(APIView):
             raise BadImage(f"{file.name}: {error}", error.reason, file.name) from error
         except classifiers.BadCheckpoint as error:
             raise NoClassifier from error
-        return Response(represent(AnswerSerializer, unsaved(answer, version, asked_at)))
-
-
-def unsaved(answer, version, asked_at) -> Prediction:
-    """A classification as the row that it would be."""
-    return Prediction(
-        version=version,
-        status=Prediction.Status.DONE,
-        created_at=asked_at,
-        finished_at=timezone.now(),
-        decision=answer.decision,
-        label=answer.label,
-        group=answer.group,
-        probability=answer.probability,
-        candidates=[vars(candidate) for candidate in answer.candidates],
-        reasons=[vars(reason) for reason in answer.reasons],
-        milliseconds=answer.milliseconds,
-    )
+        unsaved = Prediction.of(answer, version, created_at=asked_at)
+        return Response(represent(AnswerSerializer, unsaved))
