@@ -10,7 +10,7 @@ import pytest
 from django.urls import NoReverseMatch, reverse
 from playwright.sync_api import Page, expect
 
-from tests.support.web import drawn_dog, encoded
+from tests.support.pictures import drawn_dog, encoded
 from tests.test_browser import (  # noqa: F401  (the fixtures)
     ANSWER,
     DESKTOP,
