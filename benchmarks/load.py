@@ -30,7 +30,7 @@ from django.core.files.base import ContentFile
 from breeds.models import Prediction
 from breeds.tasks import hint
 from shelter.models import Photo
-from tests.support.web import jpeg
+from tests.support.pictures import jpeg
 content = jpeg(10**6)
 name = Photo._meta.get_field("image").storage.save("originals/backlog.jpg", ContentFile(content))
 for first in range(0, {count}, 2000):

@@ -1,13 +1,14 @@
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from breeds import classifier as classifiers
 from breeds import lookalikes, quality
 from breeds.models import Breed
 from shelter.models import ApiToken
-from tests.support.division import slow_first
-from tests.support.web import FakeClassifier, Receiver
+from tests.support.factories import an_account
+from tests.support.fakes import FakeClassifier, Receiver
+from tests.support.parallel import slow_first
 
 
 def pytest_collection_modifyitems(items):
@@ -27,18 +28,18 @@ def hints():
 @pytest.fixture
 def anne(db):
     """A volunteer: an account of staff, without any right in the admin."""
-    return of_staff("anne")
+    return an_account("anne", "staff")
 
 
 @pytest.fixture
 def bruno(db):
-    return of_staff("bruno")
+    return an_account("bruno", "staff")
 
 
-def of_staff(name: str) -> User:
-    user = User.objects.create_user(name, password="un-mot-de-passe")
-    user.groups.add(Group.objects.get(name="staff"))
-    return user
+@pytest.fixture
+def rosa(db):
+    """A reviewer."""
+    return an_account("rosa", "reviewer")
 
 
 @pytest.fixture
@@ -51,6 +52,20 @@ def chloe(db):
 def staff(client, anne):
     """A browser in which Anne is logged in."""
     client.force_login(anne)
+    return client
+
+
+@pytest.fixture
+def reviewer(client, rosa):
+    """A browser in which Rosa is logged in."""
+    client.force_login(rosa)
+    return client
+
+
+@pytest.fixture
+def admin(client, chloe):
+    """A browser in which Chloé is logged in."""
+    client.force_login(chloe)
     return client
 
 
@@ -101,14 +116,14 @@ def stored_files():
 
 @pytest.fixture(autouse=True)
 def features_of_this_test():
-    """Rows of one test have the ids of rows of another."""
+    """Empty the caches: rows of one test have the ids of rows of another."""
     lookalikes.features_of.cache_clear()
     quality._levels.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def media_of_this_test(settings, tmp_path):
-    """Files of one test are not met by the next."""
+    """Give each test a media folder of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 
-from tests.support.division import redis_of
+from tests.support.parallel import redis_of
 
 os.environ["REDIS_URL"] = redis_of(os.environ.get("REDIS_URL", ""), os.environ.get("PYTEST_XDIST_WORKER", ""))
 os.environ["FLAIR_DATA_DIR"] = tempfile.mkdtemp(prefix="flair-tests-")

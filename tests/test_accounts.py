@@ -11,7 +11,7 @@ from django.utils import timezone
 from breeds.tasks import classify_photos
 from shelter.models import ApiToken, Webhook
 from shelter.tasks import send_webhooks
-from tests.support.web import upload
+from tests.support.factories import upload
 
 KEY = {"name": "Site internet", "scopes": ["read", "upload"], "days": "30"}
 

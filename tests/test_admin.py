@@ -12,18 +12,14 @@ from django.utils import timezone
 
 from breeds.models import Breed, Prediction, Review
 from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_into, upload_photo
+from shelter.intake.uploads import upload_into
 from shelter.models import Animal, Import, Photo
-from tests.support.web import FakeClassifier, jpeg, upload
+from tests.support.factories import an_answered_photo, upload
+from tests.support.fakes import FakeClassifier
+from tests.support.pictures import jpeg
 
 ENGLISH = {"Accept-Language": "en"}
 PHOTOS = "admin:shelter_photo_changelist"
-
-
-@pytest.fixture
-def admin(client, chloe):
-    client.force_login(chloe)
-    return client
 
 
 @pytest.fixture
@@ -31,10 +27,7 @@ def store(classifier, anne):
     """Photos that the classifier has answered, by their seeds."""
 
     def store(*seeds: int) -> list[Photo]:
-        photos = [upload_photo(upload(jpeg(seed), f"{seed}.jpg"), user=anne).photo for seed in seeds]
-        while classify_photos():
-            pass
-        return [Photo.objects.get(pk=photo.pk) for photo in photos]
+        return [an_answered_photo(anne, seed, f"{seed}.jpg") for seed in seeds]
 
     return store
 

@@ -9,9 +9,8 @@ from django.utils.translation import override
 from breeds.fusion import fuse_answers
 from breeds.models import Breed, ClassifierVersion, Prediction, pack_floats, unpack_floats
 from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_photo
 from shelter.models import Animal, Photo
-from tests.support.web import jpeg, upload
+from tests.support.factories import a_dog, a_photo, an_answered_photo
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +19,7 @@ BEAGLE, BASSET, EITHER = [0.95, 0.05, 0], [0.05, 0.95, 0], [0.6, 0.4, 0]
 
 @pytest.fixture
 def rex():
-    return Animal.objects.create(name="Rex")
+    return a_dog()
 
 
 @pytest.fixture
@@ -28,11 +27,8 @@ def answered(anne, classifier, rex):
     """File a photo under Rex that is answered with these probabilities (beagle, basset, dingo)."""
 
     def file(probs, energy=9.0) -> Photo:
-        seed = Photo.objects.count()
-        photo = upload_photo(upload(jpeg(seed)), user=anne, animal=rex).photo
         classifier.answer = replace(classifier.answer, probs=np.array(probs), energy=energy)
-        assert classify_photos() == 1
-        return photo
+        return an_answered_photo(anne, animal=rex)
 
     return file
 
@@ -75,7 +71,7 @@ def test_it_says_it_in_words_with_its_reasons(rex, answered):
 
 def test_it_has_no_answer_for_an_animal_without_answered_photos(rex, anne, classifier):
     assert rex.answer is None
-    upload_photo(upload(), user=anne, animal=rex)
+    a_photo(anne, animal=rex)
     assert Animal.objects.get().answer is None
 
 

@@ -11,10 +11,11 @@ from django.utils.translation import override
 from PIL import Image
 
 from breeds.models import Breed
-from shelter.intake.uploads import upload_into, upload_photo
+from shelter.intake.uploads import upload_into
 from shelter.models import Animal, Fingerprint, Import, Photo
 from shelter.models.animals import clean_microchip
-from tests.support.web import jpeg, upload
+from tests.support.factories import a_dog, a_photo, upload
+from tests.support.pictures import jpeg
 
 CHIP = "250268500123456"
 RECORD = {
@@ -25,14 +26,12 @@ RECORD = {
 
 @pytest.fixture
 def photos(anne, breeds):
-    return [upload_photo(upload(jpeg(seed), f"{seed}.jpg"), user=anne).photo for seed in range(4)]
+    return [a_photo(anne, name=f"{number}.jpg") for number in range(4)]
 
 
 @pytest.fixture
 def rex(photos):
-    animal = Animal.objects.create(name="Rex")
-    Photo.objects.all().file_under(animal)
-    return animal
+    return a_dog("Rex", *photos)
 
 
 def file(client, photos, **values):
@@ -219,7 +218,7 @@ def test_it_shows_photos_in_the_order_that_people_chose(staff, photos, rex):
 
 def test_it_shows_a_photo_that_comes_later_behind_those_in_order(photos, rex, anne):
     rex.order_photos([photo.pk for photo in reversed(photos)])
-    late = upload_photo(upload(jpeg(9)), user=anne, animal=rex).photo
+    late = a_photo(anne, animal=rex)
     assert order_of(rex)[-1] == late.pk
 
 
@@ -257,7 +256,7 @@ def test_it_lists_and_finds_dogs(staff, db, query, names):
 
 def test_it_needs_few_queries_for_many_dogs(staff, photos, django_assert_max_num_queries):
     for number, photo in enumerate(photos):
-        Photo.objects.filter(pk=photo.pk).file_under(Animal.objects.create(name=f"Dog {number}"))
+        a_dog(f"Dog {number}", photo)
     for page in (reverse("animal_list"), reverse("animal_suggestions"), reverse("animal", args=[photos[0].pk])):
         with django_assert_max_num_queries(12):
             staff.get(page)

@@ -10,7 +10,8 @@ from breeds.models import ClassifierVersion, Review
 from breeds.tasks import classify_photos
 from ml.serving.decision import Thresholds
 from shelter.models import Animal, ApiToken, Photo
-from tests.support.web import jpeg, upload
+from tests.support.factories import upload
+from tests.support.pictures import jpeg
 from tests.test_uploading import REFUSED
 
 

@@ -11,8 +11,9 @@ from breeds.models import Breed, ClassifierVersion, Review
 from breeds.tasks import classify_photos
 from shelter.api import predict
 from shelter.models import Photo
+from tests.support.factories import upload
 from tests.support.ml import run_fresh
-from tests.support.web import jpeg, upload
+from tests.support.pictures import jpeg
 
 FIELDS = [
     "format", "reviewed", "decision", "label", "group", "probability", "candidates", "words", "reasons", "thresholds",
@@ -85,7 +86,7 @@ def test_it_keeps_the_preprocessing_of_a_version(classifier):
 def test_it_predicts_without_tensorflow(tmp_path):
     code = (
         "import sys, django; django.setup(); import shelter.urls; from django.conf import settings; "
-        "from breeds.classifier import load_classifier; from tests.support.web import jpeg; "
+        "from breeds.classifier import load_classifier; from tests.support.pictures import jpeg; "
         "load_classifier(settings.BUNDLED_CLASSIFIER).classify(jpeg()); "
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )

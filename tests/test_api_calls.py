@@ -15,7 +15,8 @@ from breeds.models import ClassifierVersion
 from breeds.tasks import classify_photos
 from shelter.models import Animal, Import, KeptAnswer, Photo, imports
 from shelter.tasks import run_imports, sweep_imports
-from tests.support.web import jpeg, upload
+from tests.support.factories import answer_all, upload
+from tests.support.pictures import jpeg
 
 
 @pytest.fixture
@@ -23,8 +24,7 @@ def photos(api, classifier):
     """Five photos, the first four of them answered; the newest first."""
     for seed in range(4):
         api("post", "/photos/", {"image": upload(jpeg(seed), f"{seed}.jpg")})
-    while classify_photos():
-        pass
+    answer_all()
     api("post", "/photos/", {"image": upload(jpeg(9), "9.jpg")})
     return list(Photo.objects.order_by("-pk"))
 

@@ -14,7 +14,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from ml.serving.decision import Thresholds
 from shelter.models import Animal, ApiToken, Photo
 from shelter.wsgi import application
-from tests.support.web import upload
+from tests.support.factories import upload
 
 load_all_checks()
 # What every answer must be, whatever came. That odd input is refused is tested where it matters: a call may well

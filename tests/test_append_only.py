@@ -8,18 +8,15 @@ from django.utils import timezone
 
 from breeds.audit import log_change
 from breeds.models import Activation, AppendOnlyError, Review
-from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_photo
 from shelter.models import Removal
-from tests.support.web import upload
+from tests.support.factories import a_review, an_answered_photo
 
 
 @pytest.fixture
 def rows(anne, chloe, classifier, monkeypatch):
     """One of each kind, by its table."""
-    photo = upload_photo(upload(), user=anne).photo
-    classify_photos()
-    review = Review.objects.record(photo, by=anne, verdict=Review.Verdict.NOT_A_DOG).review
+    photo = an_answered_photo(anne)
+    review = a_review(photo, anne, "not_a_dog")
     log_change(anne, [photo], "Filed")
     return {
         "breeds_review": review,

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from shelter.intake.archives import Archive, BadArchive, BadEntry, Parts, dog_name, is_hidden
-from tests.support.web import jpeg
+from tests.support.pictures import jpeg
 
 
 def zipped(files: dict[str, bytes], compression=zipfile.ZIP_STORED) -> bytes:

@@ -1,14 +1,13 @@
 """The audit of packages: what is known is named, and what was not compared never passes for clean."""
 
-import importlib.util
+import runpy
+import sys
 
 import pytest
 
 from tests.support.serving import ROOT
 
-spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci" / "audit.py")
-audit = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(audit)
+AUDIT = runpy.run_path(str(ROOT / ".ci" / "audit.py"))
 
 CLEAN = {"name": "django", "version": "5.2.0", "vulns": []}
 WEAK = {"name": "pillow", "version": "9.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["9.1"], "aliases": []}]}
@@ -26,13 +25,13 @@ UNKNOWN = {"name": "vine", "skip_reason": "Dependency not found on PyPI and coul
     ],
 )
 def test_it_passes_only_what_was_compared(packages, status, said):
-    found, lines = audit.verdict({"dependencies": packages, "fixes": []})
+    found, lines = AUDIT["verdict"]({"dependencies": packages, "fixes": []})
     assert found == status
     assert said in "\n".join(lines)
 
 
 def test_it_says_so_where_the_database_is_out_of_reach(tmp_path, monkeypatch):
     """Whatever pip-audit does instead of a report, this is no clean bill."""
-    monkeypatch.setattr(audit.sys, "executable", "false")
+    monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(ConnectionError, match="no answer"):
-        audit.audit([tmp_path / "requirements.txt"])
+        AUDIT["audit"]([tmp_path / "requirements.txt"])

@@ -15,16 +15,17 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
 from breeds import classifier as classifiers
-from breeds.models import Breed, ClassifierVersion, Prediction, Review
+from breeds.models import ClassifierVersion, Prediction, Review
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import upload_photo
-from shelter.models import Animal, ApiToken, Import, Photo
+from shelter.models import ApiToken, Import, Photo
 from shelter.operations.backup import archive, restoring
 from shelter.operations.backup.rows import columns_of, kept_models
 from tests.support.emptying import empty_tables
+from tests.support.factories import a_dog, a_photo, a_review, upload
+from tests.support.pictures import jpeg
 from tests.support.s3_server import s3_server, storage_options
 from tests.support.serving import ROOT, serving, wait_until
-from tests.support.web import jpeg, upload
 
 
 @pytest.fixture
@@ -40,12 +41,10 @@ def checkpoint(settings, tmp_path, monkeypatch):
 def shelter(anne, chloe, classifier, checkpoint):
     """A bit of everything: answered, reviewed and waiting photos, a dog, a token, an archive that is arriving."""
     classifiers.register_checkpoint(checkpoint).activate()
-    photos = [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(5)]
+    photos = [a_photo(anne) for _ in range(5)]
     classify_photos()
-    Photo.objects.filter(pk=photos[0].pk).file_under(Animal.objects.create(name="Réglisse"))
-    beagle = Breed.objects.get(slug="beagle")
-    review = Review.objects.record(photos[1], by=anne, verdict=Review.Verdict.CORRECT, breed=beagle).review
-    Review.objects.withdraw(review, by=chloe)
+    a_dog("Réglisse", photos[0])
+    Review.objects.withdraw(a_review(photos[1], anne, breed="beagle"), by=chloe)
     ApiToken.issue(anne, ["read"])
     Import.objects.receive(anne, "a.zip", 12).take_part(0, ContentFile(b"twelve bytes"))
     return photos

@@ -13,7 +13,7 @@ import pytest
 from breeds.models import Prediction
 from ml.images.preprocessing import decode_image
 from shelter.models import Photo
-from tests.support.web import encoded, jpeg, picture
+from tests.support.pictures import encoded, jpeg, picture
 from tests.test_uploading import many_scans, png_bomb
 
 BOUNDARY = "flair-boundary"

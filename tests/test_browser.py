@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.support.pictures import drawn_dog, encoded, jpeg
 from tests.support.serving import PASSWORD, paused, serving
-from tests.support.web import drawn_dog, encoded, jpeg
 from tests.test_archives import zipped
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

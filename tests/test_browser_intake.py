@@ -9,8 +9,8 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.pictures import drawn_dog, encoded, jpeg, picture
 from tests.support.serving import wait_until
-from tests.support.web import drawn_dog, encoded, jpeg, picture
 from tests.test_browser import (  # noqa: F401  (the fixtures)
     ANSWER,
     DESKTOP,

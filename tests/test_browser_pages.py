@@ -4,13 +4,13 @@
 
 import re
 from contextlib import suppress
-from pathlib import Path
+from importlib import resources
 
 import pytest
 from django.urls import NoReverseMatch, reverse
 from playwright.sync_api import Page, expect
 
-from tests.support.web import drawn_dog, encoded
+from tests.support.pictures import drawn_dog, encoded
 from tests.test_browser import (  # noqa: F401  (the fixtures)
     ANSWER,
     DESKTOP,
@@ -28,7 +28,7 @@ from tests.test_permissions import ADMIN_MODELS, ADMIN_PAGES, PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-AXE = Path(__file__).with_name("axe.min.js").read_text()
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 PHONE = {"width": 360, "height": 780}
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import ExifTags, Image
 from playwright.sync_api import Page, expect
 
+from tests.support.pictures import drawn_dog, encoded
 from tests.support.serving import wait_until
-from tests.support.web import drawn_dog, encoded
 from tests.test_browser import (  # noqa: F401  (the fixtures)
     ANSWER,
     SECONDS,

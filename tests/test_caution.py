@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from django.contrib.auth.models import Group, User
 from django.core.files.base import ContentFile
 from django.urls import reverse
 
@@ -12,24 +11,11 @@ from breeds.catalogue import read_catalogue
 from breeds.caution import CONCERNED, is_called_for, summed_probability
 from breeds.models import BLIND_ONE_IN, Breed, ClassifierVersion, Prediction, Review, pack_floats
 from shelter.models import Animal, Photo
-from tests.support.web import jpeg
+from tests.support.pictures import jpeg
 
 ENGLISH = {"Accept-Language": "en"}
 CAUTION, NO_PROOF = "diagnose", "That proves nothing"
 LABELS = ["beagle", "rottweiler", "american_staffordshire_terrier"]
-
-
-@pytest.fixture
-def rosa(db):
-    user = User.objects.create_user("rosa")
-    user.groups.add(Group.objects.get(name="reviewer"))
-    return user
-
-
-@pytest.fixture
-def reviewer(client, rosa):
-    client.force_login(rosa)
-    return client
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from breeds.models import Breed, Prediction, Review, lease_is_over, unpack_float
 from breeds.tasks import classify_photos, sweep
 from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from tests.support.web import jpeg, upload
+from tests.support.factories import a_photo, answer_all, upload
+from tests.support.pictures import jpeg
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def photos(anne, hints, settings):
     settings.CLAIM_BATCH = 4
-    return [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(6)]
+    return [a_photo(anne) for _ in range(6)]
 
 
 class WhenAsked:
@@ -74,8 +75,7 @@ def test_it_claims_a_row_that_failed_before_alone(photos):
 
 
 def test_it_answers_every_pending_photo(photos, classifier):
-    while classify_photos():
-        pass
+    answer_all()
     assert statuses() == ["done"] * 6
     assert {photo.status for photo in Photo.objects.all()} == {Photo.Status.DONE}
 
@@ -140,8 +140,7 @@ def test_it_never_overwrites_what_a_person_decided(photos, classifier):
 
 def test_it_fails_a_damaged_photo_at_once_and_answers_the_others(photos, classifier):
     classifier.errors[jpeg(1)] = classifiers.UnreadableImage("undecodable", "Expected a whole JPEG.")
-    while classify_photos():
-        pass
+    answer_all()
     assert statuses() == ["done", "failed", "done", "done", "done", "done"]
     assert Photo.objects.get(pk=photos[1].pk).status == Photo.Status.FAILED
 
@@ -155,8 +154,7 @@ def test_it_names_the_file_and_the_reason_of_a_failed_photo(photos, classifier, 
 
 def test_it_tries_an_error_that_may_pass_three_times_and_then_fails_with_its_reason(photos, classifier):
     classifier.errors[jpeg(0)] = OSError("disk full")
-    while classify_photos():
-        pass
+    answer_all()
     prediction = Prediction.objects.get(photo=photos[0])
     assert (prediction.status, prediction.attempts) == ("failed", 3)
     assert "disk full" in prediction.error
@@ -251,8 +249,7 @@ def test_it_asks_for_the_answer_until_it_is_there(photos, classifier, staff):
 
 
 def test_it_tells_all_answers_of_a_page_at_once(photos, classifier, staff, django_assert_max_num_queries):
-    while classify_photos():
-        pass
+    answer_all()
     with django_assert_max_num_queries(6):
         page = staff.get(awaited(*photos)).content.decode()
     assert [page.count(f'data-photo="{photo.pk}"') for photo in photos] == [1] * 6

@@ -15,7 +15,7 @@ from breeds.tasks import classify_photos
 from shelter.models import ApiToken, Photo, imports
 from shelter.tasks import run_imports
 from tests.support.ml import REPOSITORY
-from tests.support.web import jpeg
+from tests.support.pictures import jpeg
 
 spec = importlib.util.spec_from_file_location("flair_client", REPOSITORY / "clients/python/flair_client.py")
 flair_client = sys.modules["flair_client"] = importlib.util.module_from_spec(spec)

@@ -1,21 +1,16 @@
-import io
 import json
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, get_commands, load_command_class
 
 from breeds import classifier as classifiers
 from breeds.catalogue import read_catalogue
 from breeds.models import Breed, BreedGroup, ClassifierVersion
 from shelter.models import ApiToken
-from tests.support.web import FakeClassifier, jpeg
-
-
-def run(*arguments, **options) -> list[str]:
-    out = io.StringIO()
-    call_command(*arguments, stdout=out, **options)
-    return out.getvalue().splitlines()
+from tests.support.commands import run_for_lines as run
+from tests.support.fakes import FakeClassifier
+from tests.support.pictures import jpeg
 
 
 def test_it_prints_a_new_token_as_the_last_line(anne):
@@ -152,3 +147,12 @@ def test_the_catalogue_is_whole():
     assert {entry.slug for entry in entries if entry.wild} == {"dingo", "dhole", "african_hunting_dog"}
     assert all(entry.name_fr and entry.name_en for entry in entries)
     assert len({entry.name_fr for entry in entries}) == len(entries)
+
+
+OURS = sorted(name for name, app in get_commands().items() if app in ("breeds", "shelter"))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_command_describes_its_options(name):
+    parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+    assert "usage: manage.py" in parser.format_help()

@@ -7,7 +7,7 @@ from django.urls import reverse
 from breeds.models import Prediction, Review
 from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from tests.support.web import upload
+from tests.support.factories import upload
 
 
 def test_it_makes_photos_that_every_page_can_show(staff, classifier):

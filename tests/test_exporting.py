@@ -10,20 +10,19 @@ from django.core.files.base import ContentFile
 from django.urls import reverse
 
 from breeds.models import Breed
-from shelter.intake.uploads import upload_photo
 from shelter.models import Animal, Photo
 from shelter.search.exports import csv_of, harmless, zip_of
-from tests.support.web import jpeg, upload
+from tests.support.factories import a_dog, a_photo
+from tests.support.pictures import jpeg
 
 
 @pytest.fixture
 def photos(anne, breeds):
     """A Brittany filed under Rex with a preview, and a waiting photo whose name is a formula."""
-    brittany = upload_photo(upload(jpeg(0), "a.jpg"), user=anne).photo
-    waiting = upload_photo(upload(jpeg(1), "=HYPERLINK(1).jpg"), user=anne).photo
+    brittany, waiting = a_photo(anne, name="a.jpg"), a_photo(anne, name="=HYPERLINK(1).jpg")
     Photo.objects.filter(pk=brittany.pk).update(
         status="done", decision="breed", breed=Breed.objects.get(slug="brittany_spaniel"), group="pointing_dogs",
-        probability=0.61584, source="human", animal=Animal.objects.create(name="Rex; dit « Léo »"),
+        probability=0.61584, source="human", animal=a_dog("Rex; dit « Léo »"),
     )  # fmt: skip
     brittany.keep_look(jpeg(1), 0)
     brittany.save(update_fields=["preview"])

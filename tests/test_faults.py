@@ -30,9 +30,10 @@ from shelter.intake.importing import work_slice
 from shelter.intake.uploads import upload_photo
 from shelter.models import Import, ImportItem, Photo
 from shelter.tasks import run_imports
-from tests.support.services import fill, small_disk
+from tests.support.factories import answer_all, upload
+from tests.support.own_services import fill, small_disk
+from tests.support.pictures import jpeg
 from tests.support.serving import ROOT, free_port
-from tests.support.web import jpeg, upload
 from tests.test_archives import zipped
 
 
@@ -64,8 +65,7 @@ def test_it_takes_nothing_in_on_a_full_disk_and_everything_once_there_is_room(
         assert all_is_well()
         ballast.unlink()
         assert staff.post(reverse("upload"), {"images": [upload(jpeg(2))]}).status_code == 200
-        while classify_photos():
-            pass
+        answer_all()
         assert {photo.status for photo in Photo.objects.all()} == {"done"}
         assert all_is_well()
         assert first.image.open().read() == jpeg(1)
@@ -78,8 +78,7 @@ def test_it_fails_a_photo_whose_preview_finds_no_room_after_three_attempts_and_s
         settings.MEDIA_ROOT = disk / "media"
         upload_photo(upload(), user=anne)
         ballast = fill(disk)
-        while classify_photos():
-            pass
+        answer_all()
         prediction = Prediction.objects.get()
         assert (prediction.status, prediction.attempts) == ("failed", 3)
         assert "No space left" in prediction.error

@@ -12,10 +12,10 @@ from PIL import ImageEnhance
 from breeds.tasks import classify_photos
 from ml.images.duplicates import difference_hash
 from ml.images.preprocessing import decode_image
-from shelter.intake.uploads import upload_photo
-from shelter.models import Animal, Fingerprint, Photo
+from shelter.models import Fingerprint, Photo
 from shelter.models.fingerprints import NEAR_BITS, is_telling, quarters
-from tests.support.web import drawn_dog, encoded, jpeg, picture, upload
+from tests.support.factories import a_dog, a_photo
+from tests.support.pictures import drawn_dog, encoded, picture
 
 HASH = 0x0F1E2D3C4B5A6978
 
@@ -32,7 +32,7 @@ def fingerprint(photo: Photo, dhash: int) -> Fingerprint:
 
 @pytest.fixture
 def photos(anne):
-    return [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(4)]
+    return [a_photo(anne) for _ in range(4)]
 
 
 @pytest.mark.parametrize("distance", range(7))
@@ -92,8 +92,7 @@ def test_it_takes_different_pictures_for_different():
 
 
 def test_it_tells_with_the_answer_which_photo_it_looks_like(anne, staff, classifier):
-    older = upload_photo(upload(jpeg(1)), user=anne, animal=Animal.objects.create(name="Rex")).photo
-    newer = upload_photo(upload(jpeg(2)), user=anne).photo  # the classifier of this test sees the same in both
+    older, newer = a_photo(anne, animal=a_dog()), a_photo(anne)  # the classifier of this test sees the same in both
     classify_photos()
     page = staff.get(f"{reverse('photo_answers')}?photos={newer.pk}").content.decode()
     assert "Ressemble à une photo envoyée le" in page

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from breeds.models import Prediction
 from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_photo
 from shelter.models import Import, Photo
 from shelter.operations.consistency import Consistency, Kind
+from tests.support.commands import run
+from tests.support.factories import a_photo, an_answered_photo
 from tests.support.s3_server import s3_server, storage_options
-from tests.support.web import jpeg, upload
 
 pytestmark = pytest.mark.django_db
 
@@ -32,18 +32,14 @@ def storage(request, settings):
 
 
 @pytest.fixture
-def photos(anne, classifier, monkeypatch):
-    photos = [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(3)]
-    classify_photos()
-    photos[0].refresh_from_db()
+def photos(anne, classifier):
+    photos = [an_answered_photo(anne) for _ in range(3)]
     photos[0].thumbnail(240)
-    return list(Photo.objects.order_by("pk"))
+    return photos
 
 
 def fsck(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command("fsck", *arguments, "--grace", "0", stdout=out)
-    return out.getvalue()
+    return run("fsck", *arguments, "--grace", "0")
 
 
 def fails(*arguments: str) -> str:
@@ -117,7 +113,7 @@ def test_a_file_without_a_row_is_reported_when_it_is_an_hour_old(photos, monkeyp
 def test_it_leaves_alone_what_got_its_row_after_it_was_found(anne):
     """Between the listing and the repair, the upload is committed."""
     consistency = Consistency(grace=timedelta())
-    photo = upload_photo(upload(), user=anne).photo
+    photo = a_photo(anne)
     row = Photo.objects.get(pk=photo.pk)
     Prediction.objects.all().delete()
     Photo.objects.all().delete()

@@ -16,8 +16,9 @@ from shelter.intake.uploads import upload_photo
 from shelter.models import Import, WorkerSeen
 from shelter.operations import health
 from shelter.tasks import sweep_imports
+from tests.support.factories import upload
+from tests.support.pictures import jpeg
 from tests.support.serving import ROOT
-from tests.support.web import jpeg, upload
 
 pytestmark = pytest.mark.django_db
 

@@ -25,8 +25,9 @@ from shelter.intake.archives import Archive, BadArchive, BadEntry
 from shelter.intake.uploads import Outcome, upload_photo
 from shelter.models import Animal, Import, Photo
 from shelter.tasks import run_imports
-from tests.support.hostile import IMAGES, TRUNCATIONS, jpeg, noise
-from tests.support.web import encoded, picture, upload
+from tests.support.factories import upload
+from tests.support.hostile_files import IMAGES, TRUNCATIONS, jpeg, noise
+from tests.support.pictures import encoded, picture
 from tests.test_archives import patched, zipped
 
 # What one file may cost, on two slow cores that do other things too.
@@ -106,7 +107,7 @@ def test_it_decodes_bombs_in_little_memory(tmp_path):
     code = (
         "import django, resource\n"
         "django.setup()\n"
-        "from tests.support.hostile import IMAGES\n"
+        "from tests.support.hostile_files import IMAGES\n"
         "from ml import UnreadableImage\n"
         "from ml.images.imagefile import inspect_image\n"
         "from ml.images.preprocessing import prepare_image\n"

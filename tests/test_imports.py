@@ -1,12 +1,11 @@
 """Archives and disks, worked through in slices by whoever holds the lease."""
 
-import io
 import os
 from datetime import timedelta
 
 import pytest
 from django.core.files.base import ContentFile
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 
 from breeds.models import Prediction
@@ -16,7 +15,9 @@ from shelter.intake.uploads import receipt_of, upload_photo
 from shelter.models import Import, ImportItem, Photo
 from shelter.models import imports as imports_module
 from shelter.tasks import run_imports, sweep_imports
-from tests.support.web import jpeg, upload
+from tests.support import commands
+from tests.support.factories import upload
+from tests.support.pictures import jpeg
 from tests.test_archives import patched, zipped
 
 pytestmark = pytest.mark.django_db
@@ -35,9 +36,7 @@ def outcomes(batch: Import) -> dict[str, str]:
 
 
 def run(*arguments, **options) -> str:
-    out = io.StringIO()
-    call_command("import_photos", *map(str, arguments), stdout=out, **options)
-    return out.getvalue()
+    return commands.run("import_photos", *arguments, **options)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from breeds.tasks import classify_photos
 from shelter.models import Animal, ApiToken, Import, ImportItem, Photo
 from shelter.models import imports as imports_module
 from shelter.tasks import run_imports
-from tests.support.web import jpeg, upload
+from tests.support.factories import answer_all, upload
+from tests.support.pictures import jpeg
 from tests.test_archives import zipped
 
 KEY = str(uuid.UUID(int=7))
@@ -169,8 +169,7 @@ def test_it_shows_how_far_an_import_is_and_asks_on_until_it_is_over(staff, class
     progress = staff.get(reverse("import_progress", args=[done.pk]))
     assert "hx-get" in progress.content.decode()
     assert "3 photos attendent le modèle" in progress.content.decode()
-    while classify_photos():
-        pass
+    answer_all()
     progress = staff.get(reverse("import_progress", args=[done.pk]))
     assert "hx-get" not in progress.content.decode()
     assert progress["HX-Refresh"] == "true"
@@ -195,8 +194,7 @@ def test_it_shows_a_page_of_receipts_with_few_queries(staff, done, django_assert
 
 
 def test_it_finds_the_receipts_of_photos_that_look_like_another(staff, classifier, done):
-    while classify_photos():  # the classifier of this test sees the same in all of them
-        pass
+    answer_all()  # the classifier of this test sees the same in all of them
     found = staff.get(f"{done.get_absolute_url()}?outcome=similar").context["receipts"]
     assert [receipt.name for receipt in found] == ["2.jpg", "3.jpg"]
 

@@ -9,14 +9,14 @@ from PIL import ExifTags, Image
 
 from shelter.intake.uploads import Outcome, upload_photo
 from shelter.models import Photo
-from tests.support.web import jpeg, upload
+from tests.support.commands import run_for_lines
+from tests.support.factories import upload
+from tests.support.pictures import jpeg
 from tests.test_uploading import located_jpeg
 
 
 def clean_up(*arguments: str) -> list[str]:
-    out = io.StringIO()
-    call_command("remove_locations", *arguments, stdout=out, stderr=io.StringIO())
-    return out.getvalue().splitlines()
+    return run_for_lines("remove_locations", *arguments, stderr=io.StringIO())
 
 
 def stored_earlier(user, content: bytes, name: str = "rex.jpg") -> Photo:

@@ -12,7 +12,7 @@ from django.urls import reverse
 from breeds.tasks import classify_photos
 from shelter.logs import JsonFormatter, LineFormatter, without_secrets
 from shelter.models import ApiToken
-from tests.support.web import upload
+from tests.support.factories import upload
 
 
 @pytest.fixture(params=["json", "line"])

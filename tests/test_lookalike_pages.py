@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from django.urls import reverse
 
-from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_photo
-from shelter.models import Animal, Photo
-from tests.support.web import jpeg, upload
+from shelter.models import Photo
+from tests.support.factories import a_dog, an_answered_photo, upload
+from tests.support.pictures import jpeg
 
 RED, REDDISH, GREEN = [10.0, 0, 0], [7.0, 1.0, 0], [0, 3.0, 0]
 
@@ -19,16 +18,14 @@ def answered(anne, classifier):
     """Store a photo that is answered with these features."""
 
     def store(embedding, animal=None) -> Photo:
-        photo = upload_photo(upload(jpeg(Photo.objects.count())), user=anne, animal=animal).photo
         classifier.answer = replace(classifier.answer, embedding=np.array(embedding))
-        assert classify_photos() == 1
-        return photo
+        return an_answered_photo(anne, animal=animal)
 
     return store
 
 
 def test_it_lists_each_dog_once_the_nearest_first(staff, answered, classifier, stored_files):
-    rex, bella = Animal.objects.create(name="Rex"), Animal.objects.create(name="Bella")
+    rex, bella = a_dog("Rex"), a_dog("Bella")
     green, red, single = answered(GREEN, bella), answered(RED, rex), answered(REDDISH)
     answered(REDDISH, rex)
     before, count = stored_files(), Photo.objects.count()
@@ -41,7 +38,7 @@ def test_it_lists_each_dog_once_the_nearest_first(staff, answered, classifier, s
 
 
 def test_it_lists_other_dogs_for_a_photo_of_the_index(staff, answered):
-    rex = Animal.objects.create(name="Rex")
+    rex = a_dog("Rex")
     red, other = answered(RED, rex), answered(REDDISH)
     answered(RED, rex)
     page = staff.get(reverse("photo_lookalikes", args=[red.pk]))
@@ -59,7 +56,7 @@ def test_it_says_what_is_wrong_with_the_photo(staff, answered, content, message)
 
 
 def test_it_shows_what_the_model_says_of_all_photos_of_a_dog(staff, answered):
-    rex = Animal.objects.create(name="Rex")
+    rex = a_dog("Rex")
     for embedding in (RED, GREEN):
         answered(embedding, rex)
     page = staff.get(rex.get_absolute_url())

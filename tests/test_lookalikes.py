@@ -13,9 +13,9 @@ from breeds import classifier as classifiers
 from breeds import lookalikes
 from breeds.models import Prediction, pack_floats
 from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from tests.support.web import jpeg, upload
+from tests.support.factories import a_photo
+from tests.support.pictures import jpeg
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +27,7 @@ def answered(anne, classifier):
     """Store a photo that is answered with these features."""
 
     def store(embedding, version="fake-1") -> Photo:
-        photo = upload_photo(upload(jpeg(Photo.objects.count())), user=anne).photo
+        photo = a_photo(anne)
         look(photo, embedding, version)
         return photo
 
@@ -148,7 +148,7 @@ def test_it_leaves_out_what_it_is_told_to(answered):
 
 
 def test_it_knows_nothing_of_a_photo_without_an_answer(anne, classifier):
-    photo = upload_photo(upload(), user=anne).photo
+    photo = a_photo(anne)
 
     assert lookalikes.photos_like(photo.pk) is None
 
@@ -243,7 +243,7 @@ def test_it_answers_400_for_a_limit_that_means_nothing(api, answered, limit):
 
 
 def test_it_answers_409_while_the_photo_has_no_answer(api, anne, classifier):
-    photo = upload_photo(upload(), user=anne).photo
+    photo = a_photo(anne)
 
     response = api("get", f"/photos/{photo.pk}/similar/")
 

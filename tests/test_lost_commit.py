@@ -1,4 +1,4 @@
-"""A connection that breaks at COMMIT. In a file of its own, one of the last to be run (`tests/support/division.py`): a
+"""A connection that breaks at COMMIT. In a file of its own, one of the last to be run (`tests/support/parallel.py`): a
 test with transactions of its own empties the database, and so removes the rows that migrations wrote there."""
 
 import pytest
@@ -7,7 +7,7 @@ from django.db import OperationalError, connections
 
 from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
-from tests.support.web import upload
+from tests.support.factories import upload
 
 
 @pytest.mark.django_db(transaction=True)

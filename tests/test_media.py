@@ -20,13 +20,10 @@ from django.test.testcases import LiveServerThread
 from django.urls import reverse
 from PIL import Image
 
-from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_photo
-from shelter.models import Photo
 from shelter.pages.media import IN_FOLDER, IN_STORE
+from tests.support.factories import an_answered_photo
 from tests.support.s3_server import s3_server_that_notes, storage_options
 from tests.support.serving import ROOT, free_port, wait_until
-from tests.support.web import jpeg, upload
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = pytest.mark.skipif(not NGINX, reason="Expected nginx, which .ci/run installs. Received: none.")
@@ -94,11 +91,9 @@ def store(request, settings):
 
 
 @pytest.fixture
-def photo(store, anne, classifier, monkeypatch):
+def photo(store, anne, classifier):
     """Answered, so that it has a preview."""
-    sent = upload_photo(upload(jpeg(3), name="rex <b>.jpg"), user=anne).photo
-    classify_photos()
-    return Photo.objects.get(pk=sent.pk)
+    return an_answered_photo(anne, 3, "rex <b>.jpg")
 
 
 @pytest.fixture

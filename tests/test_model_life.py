@@ -1,25 +1,25 @@
 """A new version: tried in the shadow, compared, activated, rolled back. Nothing that people said changes."""
 
-import io
 import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.urls import reverse
 from django.utils import timezone
 
 from breeds import classifier as classifiers
-from breeds.models import Activation, Breed, ClassifierVersion, Prediction, Review, ShadowAnswer
+from breeds.models import Activation, ClassifierVersion, Prediction, ShadowAnswer
 from breeds.tasks import classify_photos, try_versions
 from ml.serving.decision import Label
 from ml.serving.inference import Classifier
 from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
+from tests.support.commands import run_for_lines as run
+from tests.support.factories import a_review, answer_all, upload
 from tests.support.ml import colour_network, encode, plain_picture, run_fresh, seal, write_checkpoint
-from tests.support.web import upload
 
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
 SURE = {"energy": 0.0, "breed": 0.5, "group": 0.6}
@@ -31,12 +31,6 @@ def checkpoint(folder: Path, *slugs: str, network: bytes | None = None) -> Path:
     """One that takes red, green and blue for these breeds, in this order."""
     labels = [Label(slug, "scenthounds") for slug in slugs]
     return write_checkpoint(folder, network or colour_network(), labels, thresholds=SURE, name=folder.name)
-
-
-def run(*arguments) -> list[str]:
-    out = io.StringIO()
-    call_command(*map(str, arguments), stdout=out)
-    return out.getvalue().splitlines()
 
 
 def answers() -> dict[str, str]:
@@ -66,9 +60,8 @@ def photos(old, anne) -> dict[str, Photo]:
 @pytest.fixture
 def reviewed(photos, anne):
     """The red one is a pug, the green one too, the blue one nobody has looked at."""
-    pug = Breed.objects.get(slug="pug")
-    Review.objects.record(photos["red"], by=anne, verdict="correct", breed=pug)
-    Review.objects.record(photos["green"], by=anne, verdict="confirm", prediction=photos["green"].newest_answer)
+    a_review(photos["red"], anne, breed="pug")
+    a_review(photos["green"], anne, "confirm")
     return photos
 
 
@@ -136,8 +129,7 @@ def test_it_answers_again_by_the_new_version_and_keeps_what_was_said(reviewed, o
     active = ClassifierVersion.objects.active()
     assert run("repredict")[-1] == f"3 photos queued for {active}"
     assert Photo.objects.get(original_name="blue.jpg").words.startswith("Ressemble à")
-    while classify_photos():
-        pass
+    answer_all()
     assert run("repredict")[-1] == f"0 photos queued for {active}"
 
     assert answers() == {"red.jpg": "pug", "green.jpg": "pug", "blue.jpg": "whippet"}
@@ -199,8 +191,7 @@ def test_it_answers_a_batch_by_one_version_though_another_is_activated_meanwhile
         return classify(self, image_bytes, top_k)
 
     monkeypatch.setattr(Classifier, "classify", activate_in_the_middle)
-    while classify_photos():
-        pass
+    answer_all()
     active = ClassifierVersion.objects.active()
     assert seen == [old.version] * 4 + [active.version] * 2
     versions = Prediction.objects.filter(priority=Prediction.Priority.BULK).order_by("pk")
@@ -254,12 +245,6 @@ print(f"{active} active, {Activation.objects.count()} activations, {len(errors)}
 
 
 # -- in the application -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def admin(client, chloe):
-    client.force_login(chloe)
-    return client
 
 
 def register(folder: Path) -> ClassifierVersion:

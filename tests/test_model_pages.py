@@ -11,20 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from breeds import tasks
-from breeds.models import Activation, Breed, ClassifierVersion, Prediction, Review, ShadowAnswer
-from breeds.tasks import answer_again, classify_photos
-from shelter.intake.uploads import upload_photo
+from breeds.models import Activation, ClassifierVersion, Prediction, ShadowAnswer
+from breeds.tasks import answer_again
 from shelter.models import Photo
 from shelter.pages import versions as model_pages
-from tests.support.web import jpeg, upload
+from tests.support.factories import a_review, an_answered_photo
 
 ENGLISH = {"Accept-Language": "en"}
-
-
-@pytest.fixture
-def admin(client, chloe):
-    client.force_login(chloe)
-    return client
 
 
 @pytest.fixture
@@ -43,10 +36,7 @@ def new(active, monkeypatch):
 
 @pytest.fixture
 def photos(active, anne):
-    photos = [upload_photo(upload(jpeg(seed)), user=anne).photo for seed in range(4)]
-    while classify_photos():
-        pass
-    return photos
+    return [an_answered_photo(anne) for _ in range(4)]
 
 
 def try_as(version, photo, label="pug", group="companion_and_toy"):
@@ -54,9 +44,8 @@ def try_as(version, photo, label="pug", group="companion_and_toy"):
 
 
 def test_it_shows_what_would_change_by_decision_breed_and_photo(admin, new, photos, anne):
-    pug, beagle = (Breed.objects.get(slug=slug) for slug in ("pug", "beagle"))
-    for photo, truth in zip(photos[:2], (pug, beagle), strict=True):
-        Review.objects.record(photo, by=anne, verdict="correct", breed=truth)
+    a_review(photos[0], anne, breed="pug")
+    a_review(photos[1], anne, breed="beagle")
     for photo in photos[:3]:
         try_as(new, photo)
     response = admin.get(reverse("model", args=[new.pk]), headers=ENGLISH)
@@ -76,7 +65,7 @@ def test_it_compares_anew_once_there_is_another_answer_or_review(admin, new, pho
 
     try_as(new, photos[0])
     assert (found().answered, found().lost) == (1, 0)
-    Review.objects.record(photos[0], by=anne, verdict="confirm", prediction=photos[0].newest_answer)
+    a_review(photos[0], anne, "confirm")
     assert found().lost == 1
     try_as(new, photos[1])
     assert found().answered == 2

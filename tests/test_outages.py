@@ -17,10 +17,10 @@ import pytest
 import redis
 
 from breeds.hints import MOST_HINTS
-from tests.support.services import fill, kill
+from tests.support.own_services import fill, kill
+from tests.support.pictures import encoded, jpeg, picture
 from tests.support.serving import ROOT, paused, wait_until
 from tests.support.stack import check_refusal, whole_stack
-from tests.support.web import encoded, jpeg, picture
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ SENDS = """
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from shelter.intake.uploads import upload_photo
-from tests.support.web import encoded, jpeg, picture
+from tests.support.pictures import encoded, jpeg, picture
 upload_photo(SimpleUploadedFile("rex.jpg", jpeg({seed})), user=User.objects.get())
 """
 CLAIMS = """
@@ -193,7 +193,7 @@ def test_it_answers_each_photo_once_though_every_hint_comes_ten_times_to_two_wor
     repeat = "from breeds.tasks import classify_photos as t\nfor _ in range(10): t.delay()"
     with ExitStack() as second:
         with paused(stack.flair):
-            second.enter_context(second_worker(stack.flair, "tests.support.hour_ahead"))
+            second.enter_context(second_worker(stack.flair, "tests.support.settings_hour_ahead"))
             ids = [stack.send(400)]
             wait_until(lambda: photo_of(stack, 400)["status"] == "done", 180, "an answer of the second worker")
         for seeds in (range(401, 408), range(408, 416)):
@@ -217,13 +217,13 @@ def second_worker(flair, settings_module: str):
 def test_it_loses_one_photo_alone_to_a_decoder_that_crashes(stack):
     """The process that decodes it dies of a signal, three times; photos of the same batch are answered.
 
-    `tests/support/crashing.py` says which photos are fatal.
+    `tests/support/settings_crashing.py` says which photos are fatal.
     """
     fatal = encoded(picture(1, (123, 77)), "JPEG")
     with paused(stack.flair):
         ids = [stack.send(seed) for seed in range(440, 443)]
         ids.append(stack.flair.api("POST", "/photos/", stack.token, fatal)["id"])
-        with second_worker(stack.flair, "tests.support.crashing"):
+        with second_worker(stack.flair, "tests.support.settings_crashing"):
             stack.all_is_answered(ids)
     photos = [stack.flair.api("GET", f"/photos/{pk}/", stack.token) for pk in ids]
     assert [photo["status"] for photo in photos] == ["done"] * 3 + ["failed"]

@@ -21,9 +21,9 @@ from breeds.models import Review
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import upload_into
 from shelter.models import Animal, ApiToken, Import, Photo, Removal, SavedSearch, Webhook
-from tests.conftest import of_staff
+from tests.support.factories import an_account, upload
+from tests.support.pictures import jpeg
 from tests.support.serving import ROOT
-from tests.support.web import jpeg, upload
 
 # -- who ---------------------------------------------------------------------------------------------------------------
 # Anne is staff and owns everything here; Bruno is staff, Rita also a reviewer, Chloé the administrator. The others are
@@ -193,8 +193,7 @@ def world(anne, bruno, chloe, classifier, client, monkeypatch):
     """Everything of which there is an address, Anne's as far as it is anybody's; and a browser for everyone."""
     monkeypatch.setattr("shelter.pages.account.send", lambda *message: (204, ""))
     classifier.row().activate()
-    rita = of_staff("rita")
-    rita.groups.add(Group.objects.get(name="reviewer"))
+    rita = an_account("rita", "staff", "reviewer")
     batch = Import.objects.upload_of(anne, None)
     photo = upload_into(batch, upload()).photo
     rex = Animal.objects.create(name="Rex")

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -15,19 +14,7 @@ from shelter.models import Animal, Photo
 ENGLISH = {"Accept-Language": "en"}
 PAGE = "/review/quality/"
 OPEN, BLIND = False, True
-
-
-@pytest.fixture
-def rosa(db, breeds):
-    user = User.objects.create_user("rosa")
-    user.groups.add(Group.objects.get(name="reviewer"))
-    return user
-
-
-@pytest.fixture
-def browser(client, rosa):
-    client.force_login(rosa)
-    return client
+pytestmark = pytest.mark.usefixtures("breeds")
 
 
 @pytest.fixture
@@ -151,9 +138,9 @@ def test_it_names_breeds_that_people_use_and_the_model_lacks(reviewed, version):
 
 
 @pytest.mark.parametrize(("n", "shown"), [(19, False), (20, True)])
-def test_it_shows_no_share_below_twenty_reviews(browser, reviewed, n, shown):
+def test_it_shows_no_share_below_twenty_reviews(reviewer, reviewed, n, shown):
     reviewed(n)
-    page = browser.get(PAGE, headers=ENGLISH).content.decode()
+    page = reviewer.get(PAGE, headers=ENGLISH).content.decode()
     assert ("100%" in page) == shown
     assert ("too few: 19" in page) == (not shown)
 
@@ -166,12 +153,12 @@ def test_it_gives_the_interval_of_wilson(reviewed):
     assert Figure(18, 20).share == 0.9
 
 
-def test_it_shows_every_table_in_the_same_few_queries(browser, reviewed, version):
+def test_it_shows_every_table_in_the_same_few_queries(reviewer, reviewed, version):
     version.activate()
 
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
-            assert browser.get(PAGE).status_code == 200
+            assert reviewer.get(PAGE).status_code == 200
         return len(captured)
 
     reviewed(1, truth="pug")
@@ -210,5 +197,5 @@ def test_the_track_record_of_a_level_is_hidden_below_20_reviews(reviewed, blind)
 
 
 @pytest.mark.parametrize("wish", ["", "x", "99999", "9" * 30])
-def test_it_shows_all_versions_for_one_that_is_not_there(browser, version, wish):
-    assert browser.get(PAGE, {"version": wish}).context["chosen"] is None
+def test_it_shows_all_versions_for_one_that_is_not_there(reviewer, version, wish):
+    assert reviewer.get(PAGE, {"version": wish}).context["chosen"] is None

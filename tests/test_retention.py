@@ -1,40 +1,38 @@
 """`manage.py retention`: only what a rule names goes, and it leaves a row that says so."""
 
-import io
 from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from breeds.models import Breed, Prediction, Review
+from breeds.models import Prediction, Review
 from breeds.tasks import classify_photos
 from shelter.intake.uploads import Outcome, upload_photo
 from shelter.models import Animal, Import, Photo, Removal
-from tests.support.web import jpeg, upload
+from tests.support.commands import run
+from tests.support.factories import a_dog, a_review, an_answered_photo, upload
+from tests.support.pictures import jpeg
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def photos(anne, classifier, monkeypatch, django_capture_on_commit_callbacks):
+def photos(anne, classifier):
     """Three answered photos, 100 days old."""
     for seed in range(10, 13):
-        upload_photo(upload(jpeg(seed)), user=anne)
-    classify_photos()
+        an_answered_photo(anne, seed)
     Photo.objects.update(uploaded_at=timezone.now() - timedelta(days=100))
     return list(Photo.objects.order_by("pk"))
 
 
 @pytest.fixture
 def retention(django_capture_on_commit_callbacks):
-    def run(*arguments) -> str:
-        out = io.StringIO()
+    def retention(*arguments) -> str:
         with django_capture_on_commit_callbacks(execute=True):
-            call_command("retention", *arguments, stdout=out)
-        return out.getvalue()
+            return run("retention", *arguments)
 
-    return run
+    return retention
 
 
 def left() -> set[int]:
@@ -51,7 +49,7 @@ def test_it_changes_nothing_without_being_told_to(photos, retention, stored_file
 
 
 def test_it_removes_old_photos_of_no_dog_with_their_files_and_writes_it_down(photos, retention, stored_files):
-    Photo.objects.filter(pk=photos[0].pk).file_under(Animal.objects.create(name="Rex"))
+    a_dog("Rex", photos[0])
     Photo.objects.filter(pk=photos[1].pk).update(uploaded_at=timezone.now() - timedelta(days=80))
     assert "1 removed" in retention("--photos", "90", "--apply")
     assert left() == {photos[0].pk, photos[1].pk}
@@ -62,8 +60,7 @@ def test_it_removes_old_photos_of_no_dog_with_their_files_and_writes_it_down(pho
 
 
 def test_it_keeps_what_somebody_said_anything_of_even_if_they_took_it_back(photos, retention, anne):
-    review = Review.objects.record(photos[0], by=anne, verdict=Review.Verdict.NOT_A_DOG).review
-    Review.objects.withdraw(review, by=anne)
+    Review.objects.withdraw(a_review(photos[0], anne, "not_a_dog"), by=anne)
     retention("--photos", "90", "--apply")
     assert left() == {photos[0].pk}
 
@@ -79,7 +76,7 @@ def test_it_puts_the_preview_in_place_of_the_original_of_a_dog_that_left(photos,
     present = Animal.objects.create(name="Bella")
     Photo.objects.filter(pk=photos[0].pk).file_under(adopted)
     Photo.objects.filter(pk=photos[1].pk).file_under(present)
-    Review.objects.record(photos[2], by=anne, verdict="correct", breed=Breed.objects.get(slug="beagle"))
+    a_review(photos[2], anne, breed="beagle")
     assert "1 removed" in retention("--originals", "90", "--apply")
     photo = Photo.objects.get(pk=photos[0].pk)
     assert photo.image.open().read() == photo.preview.open().read()

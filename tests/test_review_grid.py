@@ -4,37 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from breeds.models import BLIND_ONE_IN, Breed, Prediction, Review, ReviewTurn
-from breeds.tasks import classify_photos
-from shelter.intake.uploads import upload_photo
 from shelter.models import Photo
 from shelter.pages.review_grid import CARDS
-from tests.support.web import jpeg, upload
+from tests.support.factories import a_photo, a_review, an_account, an_answered_photo
 
 ENGLISH = {"Accept-Language": "en"}
 GRID, QUEUE, UNDO = "/review/grid/", "/review/", "/review/undo/"
-
-
-def reviewer(name: str) -> User:
-    user = User.objects.create_user(name)
-    user.groups.add(Group.objects.get(name="reviewer"))
-    return user
-
-
-@pytest.fixture
-def rosa(db, breeds):
-    return reviewer("rosa")
-
-
-@pytest.fixture
-def browser(client, rosa):
-    client.force_login(rosa)
-    return client
+pytestmark = pytest.mark.usefixtures("breeds")
 
 
 @pytest.fixture
@@ -77,12 +58,12 @@ def confirm(client, chosen: list[Photo], shown: list[Photo] = ()):
 # -- the grid ---------------------------------------------------------------------------------------------------------
 
 
-def test_it_shows_the_breed_that_waits_most_and_any_that_is_wished_for(browser, named):
+def test_it_shows_the_breed_that_waits_most_and_any_that_is_wished_for(reviewer, named):
     named(1, 2, label="pug")
     named(3, 4, 5)
-    assert [photo.pk for photo in cards(browser)] == [3, 4, 5]
-    assert [photo.pk for photo in cards(browser, "pug")] == [1, 2]
-    assert [photo.pk for photo in cards(browser, "licorne")] == [3, 4, 5]
+    assert [photo.pk for photo in cards(reviewer)] == [3, 4, 5]
+    assert [photo.pk for photo in cards(reviewer, "pug")] == [1, 2]
+    assert [photo.pk for photo in cards(reviewer, "licorne")] == [3, 4, 5]
 
 
 def test_every_twentieth_photo_is_left_to_the_blind_reviews(named):
@@ -91,122 +72,122 @@ def test_every_twentieth_photo_is_left_to_the_blind_reviews(named):
     assert set(range(1, 61)) - set(shown) == {20, 40, 60}
 
 
-def test_it_shows_neither_what_is_blind_nor_what_is_unsure_nor_what_a_person_decided(browser, named, anne):
+def test_it_shows_neither_what_is_blind_nor_what_is_unsure_nor_what_a_person_decided(reviewer, named, anne):
     first, _second = named(1, 2)
     named(BLIND_ONE_IN)
     named(3, decision="unsure")
-    Review.objects.record(first, by=anne, verdict="not_a_dog")
-    assert [photo.pk for photo in cards(browser)] == [2]
+    a_review(first, anne, "not_a_dog")
+    assert [photo.pk for photo in cards(reviewer)] == [2]
 
 
-def test_it_confirms_the_chosen_ones_and_lets_them_leave(browser, named, rosa):
+def test_it_confirms_the_chosen_ones_and_lets_them_leave(reviewer, named, rosa):
     photos = named(1, 2, 3)
-    shown = cards(browser)
-    assert "2 photos confirmed." in confirm(browser, photos[:2], shown)
+    shown = cards(reviewer)
+    assert "2 photos confirmed." in confirm(reviewer, photos[:2], shown)
     assert [r.verdict for r in Review.objects.filter(by=rosa)] == ["confirm"] * 2
     assert [photo.by_person for photo in Photo.objects.order_by("pk")] == [True, True, False]
-    assert cards(browser) == []
+    assert cards(reviewer) == []
     assert ReviewTurn.objects.get().put_off  # the third comes back later
 
 
-def test_it_keeps_the_answer_that_was_shown_and_no_blind_review(browser, named):
+def test_it_keeps_the_answer_that_was_shown_and_no_blind_review(reviewer, named):
     (photo,) = named(1)
-    confirm(browser, [photo])
+    confirm(reviewer, [photo])
     review = photo.reviews.get()
     assert (review.prediction, review.blind, review.breed.slug) == (photo.newest_answer, False, "beagle")
 
 
-def test_it_shows_no_photo_to_two_people_at_once(client, browser, named, rosa):
+def test_it_shows_no_photo_to_two_people_at_once(client, reviewer, named, rosa):
     named(*range(1, 20))
-    sami = reviewer("sami")
+    sami = an_account("sami", "reviewer")
     assert ReviewTurn.objects.grid_for(rosa, Photo.objects.confirmable_as(Breed.objects.get(slug="beagle")), 12)
     theirs = ReviewTurn.objects.grid_for(sami, Photo.objects.confirmable_as(Breed.objects.get(slug="beagle")), 12)
     assert [photo.pk for photo in theirs] == list(range(13, 20))
-    assert ReviewTurn.objects.next_for(reviewer("third"), Photo.objects.awaiting_review()) is None
+    assert ReviewTurn.objects.next_for(an_account("third", "reviewer"), Photo.objects.awaiting_review()) is None
 
 
-def test_it_frees_the_photos_of_the_grid_for_who_goes_on_one_by_one(browser, named, rosa):
+def test_it_frees_the_photos_of_the_grid_for_who_goes_on_one_by_one(reviewer, named, rosa):
     named(1, 2)
-    assert len(cards(browser)) == 2
-    assert browser.get(QUEUE).context["photo"].pk in {1, 2}
+    assert len(cards(reviewer)) == 2
+    assert reviewer.get(QUEUE).context["photo"].pk in {1, 2}
     assert ReviewTurn.objects.filter(by=rosa).count() == 1
 
 
-def test_it_leaves_alone_what_somebody_else_decided_meanwhile(browser, named, anne):
+def test_it_leaves_alone_what_somebody_else_decided_meanwhile(reviewer, named, anne):
     first, second = named(1, 2)
-    shown = cards(browser)
-    Review.objects.record(first, by=anne, verdict="correct", breed=Breed.objects.get(slug="pug"))
-    said = confirm(browser, shown)
+    shown = cards(reviewer)
+    a_review(first, anne, breed="pug")
+    said = confirm(reviewer, shown)
     assert "1 photo confirmed." in said
     assert "1 had been decided by somebody else meanwhile" in said
     assert Photo.objects.get(pk=1).breed.slug == "pug"
     assert first.reviews.count() == second.reviews.count() == 1
 
 
-def test_it_says_so_when_a_photo_was_deleted_and_keeps_the_others(browser, named):
+def test_it_says_so_when_a_photo_was_deleted_and_keeps_the_others(reviewer, named):
     photos = named(1, 2)
     data = {"chosen": [box(photo) for photo in photos]}
     photos[0].delete_with_files()
-    response = browser.post(GRID, data, headers=ENGLISH, follow=True)
+    response = reviewer.post(GRID, data, headers=ENGLISH, follow=True)
     said = " ".join(str(message) for message in response.context["messages"])
     assert "A photo was deleted meanwhile" in said
     assert "1 photo confirmed." in said
 
 
 @pytest.mark.parametrize("value", ["", "x", "1", "1:x", ":", "1:2:3", "9" * 30 + ":1", "999:999", "1:999"])
-def test_it_passes_over_boxes_that_make_no_sense(browser, named, value):
+def test_it_passes_over_boxes_that_make_no_sense(reviewer, named, value):
     named(1)
-    assert browser.post(GRID, {"chosen": [value], "breed": "<b>"}).status_code == 302
+    assert reviewer.post(GRID, {"chosen": [value], "breed": "<b>"}).status_code == 302
     assert not Review.objects.exists()
 
 
-def test_it_takes_no_answer_of_another_photo(browser, named):
+def test_it_takes_no_answer_of_another_photo(reviewer, named):
     first, second = named(1, 2)
-    browser.post(GRID, {"chosen": [f"{first.pk}:{second.newest_answer.pk}"]})
+    reviewer.post(GRID, {"chosen": [f"{first.pk}:{second.newest_answer.pk}"]})
     assert not Review.objects.exists()
 
 
-def test_it_undoes_a_bulk_confirmation_as_one_step_and_the_ones_before_it(browser, named):
+def test_it_undoes_a_bulk_confirmation_as_one_step_and_the_ones_before_it(reviewer, named):
     photos = named(1, 2, 3)
     first = named(30, decision="unsure")[0]
-    browser.post(QUEUE, {"photo": first.pk, "prediction": first.newest_answer.pk, "verdict": "not_a_dog"})
-    confirm(browser, photos)
+    reviewer.post(QUEUE, {"photo": first.pk, "prediction": first.newest_answer.pk, "verdict": "not_a_dog"})
+    confirm(reviewer, photos)
     assert Photo.objects.filter(source="human").count() == 4
-    said = browser.post(UNDO, headers=ENGLISH, follow=True)
+    said = reviewer.post(UNDO, headers=ENGLISH, follow=True)
     assert "3 confirmations undone." in said.content.decode()
     assert [photo.pk for photo in Photo.objects.filter(source="human")] == [first.pk]
-    assert len(cards(browser)) == 3
-    browser.post(UNDO)
+    assert len(cards(reviewer)) == 3
+    reviewer.post(UNDO)
     assert not Photo.objects.filter(source="human").exists()
     assert Review.objects.count() == 8
 
 
-def test_it_passes_over_a_step_that_was_undone_elsewhere(browser, named, rosa):
+def test_it_passes_over_a_step_that_was_undone_elsewhere(reviewer, named, rosa):
     first, second = named(1, 2)
-    confirm(browser, [first])
-    confirm(browser, [second])
+    confirm(reviewer, [first])
+    confirm(reviewer, [second])
     Review.objects.withdraw(second.reviews.get(), by=rosa)
-    browser.post(UNDO)
+    reviewer.post(UNDO)
     assert not Photo.objects.filter(source="human").exists()
 
 
-def test_it_needs_as_many_queries_for_a_full_grid_as_for_one_card(browser, named):
+def test_it_needs_as_many_queries_for_a_full_grid_as_for_one_card(reviewer, named):
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
-            assert browser.get(GRID).status_code == 200
+            assert reviewer.get(GRID).status_code == 200
         return len(captured)
 
     named(1)
     few = queries()
     named(*(pk for pk in range(2, 60) if pk % BLIND_ONE_IN))
     assert queries() == few <= 16
-    assert len(cards(browser)) == CARDS
+    assert len(cards(reviewer)) == CARDS
 
 
 @pytest.mark.parametrize("page", [GRID, QUEUE])
-def test_it_names_every_key_that_does_something(browser, named, page):
+def test_it_names_every_key_that_does_something(reviewer, named, page):
     named(1)
-    text = browser.get(page).content.decode()
+    text = reviewer.get(page).content.decode()
     help_text = text[text.index('id="keys"') :]
     keys = {key for part in text.split('data-key="')[1:] if (key := part[0])}
     assert keys
@@ -225,36 +206,34 @@ def seen(anne, classifier):
         photos = []
         for embedding in embeddings:
             classifier.answer = replace(classifier.answer, embedding=np.array(embedding, np.float32))
-            photos.append(upload_photo(upload(jpeg(Photo.objects.count() + 1)), user=anne).photo)
-            classify_photos()
+            photos.append(an_answered_photo(anne))
         return photos
 
     return store
 
 
-def test_it_shows_the_nearest_photos_whose_breed_a_person_named(browser, seen, anne):
+def test_it_shows_the_nearest_photos_whose_breed_a_person_named(reviewer, seen, anne):
     card, near, nearer, unnamed = seen([1, 0, 0], [0.8, 0.6, 0], [1, 0.1, 0], [1, 0, 0])
-    pug = Breed.objects.get(slug="pug")
     for photo in (near, nearer):
-        Review.objects.record(photo, by=anne, verdict="correct", breed=pug)
-    Review.objects.record(unnamed, by=anne, verdict="cannot_tell")
-    shown = browser.get(reverse("review_lookalikes", args=[card.pk]), headers=ENGLISH)
+        a_review(photo, anne, breed="pug")
+    a_review(unnamed, anne, "cannot_tell")
+    shown = reviewer.get(reverse("review_lookalikes", args=[card.pk]), headers=ENGLISH)
     assert [photo for photo, _ in shown.context["cards"]] == [nearer, near]
     assert "Pug, confirmed" in shown.content.decode() or "pug, confirmed" in shown.content.decode()
 
 
-def test_it_shows_no_lookalikes_where_there_are_none_or_no_answer(browser, seen, anne):
+def test_it_shows_no_lookalikes_where_there_are_none_or_no_answer(reviewer, seen, anne):
     (card,) = seen([1, 0, 0])
-    new = upload_photo(upload(jpeg(77)), user=anne).photo
+    new = a_photo(anne)
     for photo in (card, new):
-        assert "cards" in (shown := browser.get(reverse("review_lookalikes", args=[photo.pk])).context)
+        assert "cards" in (shown := reviewer.get(reverse("review_lookalikes", args=[photo.pk])).context)
         assert shown["cards"] == []
 
 
-def test_it_gives_no_blind_card_away_by_its_lookalikes(browser, named, seen, anne):
+def test_it_gives_no_blind_card_away_by_its_lookalikes(reviewer, named, seen, anne):
     (alike,) = seen([1, 0, 0])
-    Review.objects.record(alike, by=anne, verdict="correct", breed=Breed.objects.get(slug="pug"))
+    a_review(alike, anne, breed="pug")
     (blind,) = named(BLIND_ONE_IN)
     Prediction.objects.filter(photo=blind).update(embedding=alike.newest_answer.embedding)
-    assert browser.get(reverse("review_lookalikes", args=[blind.pk])).context["cards"] == []
-    assert "/lookalikes/" not in browser.get(QUEUE).content.decode()
+    assert reviewer.get(reverse("review_lookalikes", args=[blind.pk])).context["cards"] == []
+    assert "/lookalikes/" not in reviewer.get(QUEUE).content.decode()

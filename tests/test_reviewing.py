@@ -3,7 +3,7 @@
 import html
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.urls import reverse
 from hypothesis import HealthCheck, given, settings
@@ -14,25 +14,17 @@ from breeds.tasks import classify_photos, sweep
 from shelter.intake.uploads import upload_photo
 from shelter.models import Animal, Photo
 from shelter.pages.animals import FilingForm
+from tests.support.factories import a_photo, an_account, an_answered_photo, upload
+from tests.support.fakes import FakeClassifier
 from tests.support.ml import run_fresh
-from tests.support.web import FakeClassifier, jpeg, upload
 
 ENGLISH = {"Accept-Language": "en"}
 
 
 @pytest.fixture
-def reviewer(db):
-    user = User.objects.create_user("rosa", password="un-mot-de-passe")
-    user.groups.add(Group.objects.get(name="reviewer"))
-    return user
-
-
-@pytest.fixture
 def photo(anne, classifier):
     """A photo that the classifier takes for a beagle."""
-    photo = upload_photo(upload(), user=anne).photo
-    classify_photos()
-    return Photo.objects.get(pk=photo.pk)
+    return an_answered_photo(anne)
 
 
 def breed(slug: str) -> Breed:
@@ -144,12 +136,12 @@ def test_it_withdraws_a_review_once(photo, anne):
         assert refused.value.code == "already_withdrawn"
 
 
-def test_it_lets_reviewers_alone_withdraw_what_others_said(photo, anne, bruno, reviewer):
+def test_it_lets_reviewers_alone_withdraw_what_others_said(photo, anne, bruno, rosa):
     review = say(photo, anne)
     with pytest.raises(ReviewRefused) as refused:
         Review.objects.withdraw(review, by=bruno)
     assert refused.value.code == "not_yours"
-    Review.objects.withdraw(review, by=reviewer)
+    Review.objects.withdraw(review, by=rosa)
     assert index_of(photo)[-1] == "model"
 
 
@@ -489,8 +481,7 @@ def test_it_finds_a_cross_by_either_breed_and_lists_it_in_words(staff, photo, an
     ],
 )
 def test_it_gives_each_role_its_rights(db, group, rights, lacks):
-    user = User.objects.create_user("somebody")
-    user.groups.add(Group.objects.get(name=group))
+    user = an_account("somebody", group)
     assert user.has_perms(rights)
     assert not user.get_all_permissions() & lacks
 
@@ -558,7 +549,7 @@ def test_it_answers_400_for_a_confirmation_of_what_was_not_shown(review, photo):
 
 
 def test_it_answers_400_for_an_answer_about_another_photo(review, photo, anne):
-    other = upload_photo(upload(jpeg(5)), user=anne).photo
+    other = a_photo(anne)
     answer = review(verdict="correct", breed="pug", prediction=other.predictions.get().pk)
     assert (answer.status_code, answer.json()["code"]) == (400, "other_photo")
 
@@ -578,7 +569,7 @@ def test_it_wants_the_scope_review_and_the_right(api, review, photo, anne):
 
 def test_it_lists_photos_with_their_reviews_in_few_queries(api, anne, classifier, django_assert_max_num_queries):
     for seed in range(8):
-        photo = upload_photo(upload(jpeg(seed)), user=anne).photo
+        photo = a_photo(anne, seed)
         say(photo, anne, "cross", second_breed=breed("pug"))
     with django_assert_max_num_queries(12):
         listed = api("get", "/photos/").json()["results"]

@@ -8,9 +8,8 @@ from django.utils import timezone
 
 from breeds import words
 from breeds.models import Breed
-from shelter.intake.uploads import upload_photo
-from shelter.models import Animal, Photo, SavedSearch
-from tests.support.web import jpeg, upload
+from shelter.models import Photo, SavedSearch
+from tests.support.factories import a_dog, a_photo
 
 DAY = timedelta(days=1)
 
@@ -18,11 +17,11 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def index(anne, breeds):
     """Three photos: a Brittany filed under Élodie, a terrier whose breed is not sure, and one that waits."""
-    brittany, terrier, waiting = (upload_photo(upload(jpeg(i), f"{i}.jpg"), user=anne).photo for i in range(3))
+    brittany, terrier, waiting = (a_photo(anne, name=f"{number}.jpg") for number in range(3))
     rows = Photo.objects.filter
     rows(pk=brittany.pk).update(
         status="done", decision="breed", breed=Breed.objects.get(slug="brittany_spaniel"), group="pointing_dogs",
-        probability=0.61584, source="model", animal=Animal.objects.create(name="Élodie", microchip="250268500123456"),
+        probability=0.61584, source="model", animal=a_dog("Élodie", microchip="250268500123456"),
     )  # fmt: skip
     rows(pk=terrier.pk).update(status="done", decision="group", group="terriers", probability=0.8, source="model")
     for number, photo in enumerate((waiting, terrier, brittany)):
@@ -130,7 +129,7 @@ def test_it_sorts(staff, index, sort, order):
 def test_it_walks_all_pages_forth_and_back_without_a_gap(staff, index, anne, monkeypatch, sort):
     monkeypatch.setattr("shelter.pages.search.PHOTOS_A_PAGE", 3)
     for seed in range(10, 15):
-        upload_photo(upload(jpeg(seed)), user=anne)
+        a_photo(anne, seed)
     Photo.objects.filter(pk__gt=index["waiting"].pk).update(probability=0.5)
 
     def get(**query):
@@ -150,7 +149,7 @@ def test_it_walks_all_pages_forth_and_back_without_a_gap(staff, index, anne, mon
 
 def test_it_needs_the_same_few_queries_for_one_photo_and_for_many(staff, index, anne, django_assert_max_num_queries):
     for seed in range(10, 30):
-        upload_photo(upload(jpeg(seed)), user=anne, animal=Animal.objects.create(name=f"Dog {seed}"))
+        a_photo(anne, seed, animal=a_dog(f"Dog {seed}"))
     with django_assert_max_num_queries(12):
         staff.get(reverse("photo_list"), {"q": "dog", "filed": "yes", "sort": "surest"})
 

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from tests.support.pictures import jpeg
 from tests.support.serving import serving, wait_until
-from tests.support.web import jpeg
 
 pytestmark = pytest.mark.slow
 

@@ -1,31 +1,25 @@
 """The loop closed: what people said goes back into training, with no dog on two sides of a split."""
 
 import hashlib
-import io
 import json
 from collections import Counter, defaultdict
 
-import keras
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from breeds import classifier as classifiers
 from breeds.models import Breed, Review
-from breeds.tasks import classify_photos
 from ml import BadDataset, MLError
 from ml.data.datasets import FRACTIONS, Dataset, Item, breeds_of
 from ml.data.loading import load_dataset, load_joined, scan_dataset
 from ml.data.reviewed import MIN_DOGS, MIN_PHOTOS, ReviewedPhoto, split_reviewed, write_reviewed
-from ml.training.networks import BACKBONES, Backbone
 from shelter.intake.uploads import Outcome, upload_photo
 from shelter.models import Animal, Photo
-from tests.ml.test_training import tiny_backbone
-from tests.support.ml import drawn_dog, encode, write_dataset
-from tests.support.web import upload
-
-BREEDS = ("bolognese", "pug", "whippet")
+from tests.support.commands import run_for_lines as run
+from tests.support.factories import a_dog, a_review, answer_all, upload
+from tests.support.ml import BREEDS, drawn_dog, encode, use_tiny_backbone, write_dataset
 
 
 def dog(breed: int, number: int) -> bytes:
@@ -45,12 +39,6 @@ def three_breeds(photos: int = 12, first: int = 200) -> list[ReviewedPhoto]:
         for breed in range(3)
         for number in range(first, first + photos)
     ]
-
-
-def run(*arguments) -> list[str]:
-    out = io.StringIO()
-    call_command(*map(str, arguments), stdout=out)
-    return out.getvalue().splitlines()
 
 
 def files_of(folder) -> dict[str, bytes]:
@@ -308,22 +296,21 @@ def shelter(classifier, anne):
         return upload_photo(upload(content), user=anne, **fields).photo
 
     for breed, slug in enumerate(BREEDS):
-        dogs = [Animal.objects.create(name=f"{slug} {number}") for number in range(4)]
+        dogs = [a_dog(f"{slug} {number}") for number in range(4)]
         for number in range(12):
             photo = send(dog(breed, number), animal=dogs[number % 4])
-            Review.objects.record(photo, by=anne, verdict="correct", breed=Breed.objects.get(slug=slug))
-    pug, whippet = Breed.objects.get(slug="pug"), Breed.objects.get(slug="whippet")
+            a_review(photo, anne, breed=slug)
     cross, cat, unknown, untouched, taken_back = (send(dog(0, 100 + number)) for number in range(5))
-    Review.objects.record(cross, by=anne, verdict="cross", breed=pug, second_breed=whippet)
-    Review.objects.record(cat, by=anne, verdict="not_a_dog")
-    Review.objects.record(unknown, by=anne, verdict="cannot_tell")
-    Review.objects.withdraw(Review.objects.record(taken_back, by=anne, verdict="correct", breed=pug).review, by=anne)
+    a_review(cross, anne, "cross", "pug", second_breed=Breed.objects.get(slug="whippet"))
+    a_review(cat, anne, "not_a_dog")
+    a_review(unknown, anne, "cannot_tell")
+    Review.objects.withdraw(a_review(taken_back, anne, breed="pug"), by=anne)
     return {"untouched": untouched}
 
 
 def test_it_exports_what_counts_and_imports_the_same_photos_again(shelter, tmp_path, anne):
     first = Photo.objects.order_by("pk").first()
-    Review.objects.record(first, by=anne, verdict="correct", breed=Breed.objects.get(slug="pug"))  # a change of mind
+    a_review(first, anne, breed="pug")  # a change of mind
 
     assert run("export_training_set", tmp_path / "out")[-1] == f"36 reviewed photos in {tmp_path / 'out'}"
 
@@ -356,7 +343,7 @@ def test_it_prepares_the_reviewed_photos_and_keeps_their_groups(shelter, tmp_pat
 def test_it_prepares_the_same_again_though_somebody_reviewed_meanwhile(shelter, anne, tmp_path):
     run("preprocess", tmp_path / "out", "--from-reviews", "--size", 32, "--steps", "none")
     before = files_of(tmp_path / "out")
-    Review.objects.record(shelter["untouched"], by=anne, verdict="correct", breed=Breed.objects.get(slug="pug"))
+    a_review(shelter["untouched"], anne, breed="pug")
     run("preprocess", tmp_path / "out", "--from-reviews", "--size", 32, "--steps", "none")
     assert files_of(tmp_path / "out") == before
 
@@ -385,8 +372,7 @@ def test_it_says_in_one_line_what_is_wrong(db, tmp_path, arguments, message):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(BACKBONES, "tiny", Backbone("Tiny", scale=1 / 127.5, offset=-1.0))
-    monkeypatch.setattr(keras.applications, "Tiny", tiny_backbone, raising=False)
+    use_tiny_backbone(monkeypatch)
 
 
 @pytest.mark.slow
@@ -396,10 +382,9 @@ def test_it_learns_a_new_breed_from_forty_corrections(tiny, breeds, anne, api, b
     run(*way, "--dataset", base, "--out", tmp_path / "first")
     run("activate", tmp_path / "first" / "checkpoint")
 
-    dogs = [Animal.objects.create(name=f"Whippet {number}") for number in range(10)]
+    dogs = [a_dog(f"Whippet {number}") for number in range(10)]
     photos = [upload_photo(upload(dog(2, n)), user=anne, animal=dogs[n % 10]).photo for n in range(40)]
-    while classify_photos():
-        pass
+    answer_all()
     assert {photo.newest_answer.candidates[0]["label"] for photo in photos} <= {"bolognese", "pug"}
 
     for photo in photos:

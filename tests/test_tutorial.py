@@ -13,8 +13,8 @@ import pytest
 from breeds.answers import AnswerFields
 from breeds.classifier import UnreadableImage
 from shelter.settings import API_RATES
+from tests.support.pictures import drawn_dog, encoded, jpeg
 from tests.support.serving import serving
-from tests.support.web import drawn_dog, encoded, jpeg
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs/api.md").read_text()

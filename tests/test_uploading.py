@@ -16,7 +16,8 @@ from breeds.tasks import classify_photos
 from shelter.intake.uploads import Outcome, file_name, upload_photo
 from shelter.middleware import limit_request_size
 from shelter.models import Animal, Photo
-from tests.support.web import encoded, jpeg, picture, upload
+from tests.support.factories import upload
+from tests.support.pictures import encoded, jpeg, picture
 
 
 def send(client, *files, **headers):

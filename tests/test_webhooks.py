@@ -18,7 +18,7 @@ from breeds.tasks import classify_photos
 from shelter import posting
 from shelter.models import ApiToken, Delivery, Photo, Webhook, webhooks
 from shelter.tasks import send_webhooks, sweep_imports, sweep_webhooks
-from tests.support.web import upload
+from tests.support.factories import upload
 
 EVENTS = ["prediction.done", "prediction.failed", "review.changed"]
 

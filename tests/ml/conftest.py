@@ -2,6 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from ml.data.loading import load_dataset
+from tests.support.ml import use_tiny_backbone, write_dataset
+
 HERE = Path(__file__).parent
 
 
@@ -19,3 +22,19 @@ def no_services(monkeypatch):
     """
     monkeypatch.setenv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+
+
+@pytest.fixture(scope="module")
+def dataset_folder(tmp_path_factory):
+    """Three breeds of 20 drawn dogs each."""
+    return write_dataset(tmp_path_factory.mktemp("dogs"))
+
+
+@pytest.fixture(scope="module")
+def dataset(dataset_folder):
+    return load_dataset(dataset_folder)
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch):
+    use_tiny_backbone(monkeypatch)

@@ -1,11 +1,10 @@
 """Figures of a classifier, its examination before photos, and runs beside each other."""
 
-import io
 import json
 
 import numpy as np
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from ml import MLError
 from ml.data.loading import scan_dataset
@@ -23,6 +22,7 @@ from ml.evaluation.metrics import (
     worst_pairs,
 )
 from ml.serving.inference import Classifier
+from tests.support.commands import run
 from tests.support.ml import LABELS, colour_network, plain_picture, write_checkpoint, write_photo
 
 TRUTH, CALLED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 0])
@@ -137,12 +137,6 @@ def test_it_shares_decisions_and_their_precision(checkpoint, colours):
     figures = measure_decisions(decisions, found.label_index, LABELS)
     assert sum(level["share"] for level in figures.values()) == pytest.approx(1)
     assert figures["breed"]["precision"] == 1
-
-
-def run(*arguments) -> str:
-    out = io.StringIO()
-    call_command(*map(str, arguments), stdout=out)
-    return out.getvalue()
 
 
 def test_the_command_writes_a_report_and_says_the_figures(checkpoint, colours, tmp_path):

@@ -1,20 +1,18 @@
 """What `manage.py train` makes of its command line."""
 
-import io
 import json
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from breeds.management.commands.train import command_line, config_of
 from ml.training.recipes import CLASSIC_STEPS
+from tests.support import commands
 from tests.support.ml import write_dataset
 
 
 def run(*arguments) -> str:
-    out = io.StringIO()
-    call_command("train", *map(str, arguments), stdout=out)
-    return out.getvalue()
+    return commands.run("train", *arguments)
 
 
 def options(*arguments) -> dict:

@@ -7,10 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import layers
 
 from ml import MLError
-from ml.data.loading import load_dataset
 from ml.data.views import centre_images, prepared_square
 from ml.serving.decision import Label
 from ml.serving.inference import Classifier
@@ -18,10 +16,12 @@ from ml.training import shipping
 from ml.training.batches import TrainingBatches, random_affine, random_crop
 from ml.training.epochs import SmoothedCrossentropy, predict_logits, validate
 from ml.training.heads import fit_head
-from ml.training.networks import BACKBONES, Backbone, build_classifier
+from ml.training.networks import build_classifier
 from ml.training.recipes import CLASSIC_STEPS, TrainingConfig, Workplace, _half_taught, train_network
 from ml.training.runs import TrainingRun
 from tests.support.ml import (
+    BREEDS,
+    Killed,
     colour_network,
     drawn_dog,
     encode,
@@ -31,12 +31,6 @@ from tests.support.ml import (
     write_dataset,
     write_photo,
 )
-
-BREEDS = ["bolognese", "pug", "whippet"]
-
-
-class Killed(BaseException):
-    """What no `except Exception` would hold up, like a signal."""
 
 
 class Journey:
@@ -67,31 +61,9 @@ class Journey:
         return [line for line in self.lines if line.startswith(start)]
 
 
-def tiny_backbone(weights=None, include_top=False, input_tensor=None, input_shape=None):
-    x = keras.Input(input_shape) if input_tensor is None else input_tensor
-    inputs = keras.utils.get_source_inputs(x)
-    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.ReLU()(layers.Conv2D(16, 3, strides=2)(x))
-    return keras.Model(inputs, x)
-
-
 @pytest.fixture
-def tiny(monkeypatch):
-    """A backbone of two convolutions, under the name `tiny`."""
-    monkeypatch.setitem(BACKBONES, "tiny", Backbone("Tiny", scale=1 / 127.5, offset=-1.0))
-    monkeypatch.setattr(keras.applications, "Tiny", tiny_backbone, raising=False)
+def tiny(tiny_backbone):
     return TrainingConfig(name="tiny", backbone="tiny", image_size=32, stages=((32, 1),), batch_size=16)
-
-
-@pytest.fixture(scope="module")
-def dataset_folder(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("dogs"), BREEDS)
-
-
-@pytest.fixture(scope="module")
-def dataset(dataset_folder):
-    return load_dataset(dataset_folder)
 
 
 @pytest.fixture

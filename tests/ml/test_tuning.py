@@ -12,10 +12,9 @@ from keras import layers
 from breeds.management.commands.tune import command_line
 from ml import MLError
 from ml.data.datasets import Dataset
-from ml.data.loading import load_dataset
 from ml.training import tuning
 from ml.training.losses import KL, LOSSES, SPARSE, KLDivergenceOfLogits, compile_with, targets_of
-from ml.training.networks import BACKBONES, Backbone, build_cnn
+from ml.training.networks import build_cnn
 from ml.training.tuning import (
     Examples,
     Search,
@@ -28,15 +27,9 @@ from ml.training.tuning import (
     trial_table,
     try_head,
 )
-from tests.support.ml import write_dataset
+from tests.support.ml import Killed
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner", "ignore::UserWarning:keras_tuner")
-
-BREEDS = ["bolognese", "pug", "whippet"]
-
-
-class Killed(BaseException):
-    """What no `except Exception` would hold up, like a signal."""
 
 
 class Listener:
@@ -55,35 +48,12 @@ class Listener:
         return [line.split(":")[0] for line in self.lines if line.startswith("trial")]
 
 
-@pytest.fixture(scope="module")
-def dataset_folder(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("dogs"), BREEDS)
-
-
-@pytest.fixture(scope="module")
-def dataset(dataset_folder):
-    return load_dataset(dataset_folder)
-
-
 @pytest.fixture
 def read_photos(monkeypatch):
     """The items whose photos were read, after the scan."""
     read, items = Dataset.read, []
     monkeypatch.setattr(Dataset, "read", lambda self, item: (items.append(item), read(self, item))[1])
     return items
-
-
-@pytest.fixture
-def tiny_backbone(monkeypatch):
-    """A backbone of one convolution, under the name `tiny`."""
-
-    def build(weights=None, include_top=False, input_tensor=None, input_shape=None):
-        inputs = keras.Input(input_shape) if input_tensor is None else input_tensor
-        convolution = layers.Conv2D(8, 3, strides=2, kernel_initializer=keras.initializers.GlorotUniform(0))
-        return keras.Model(keras.utils.get_source_inputs(inputs), layers.ReLU()(convolution(inputs)))
-
-    monkeypatch.setitem(BACKBONES, "tiny", Backbone("Tiny", scale=1 / 127.5, offset=-1.0))
-    monkeypatch.setattr(keras.applications, "Tiny", build, raising=False)
 
 
 def cnn_config(**changed) -> TuningConfig:

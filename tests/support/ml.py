@@ -1,6 +1,6 @@
-"""Pictures, files, datasets, networks and checkpoints made by code, small enough to be made again for every test.
+"""Pictures, files, datasets, networks and checkpoints for `tests/ml`, small enough to be made again for every test.
 
-Nothing here imports a framework at the top: whoever needs a network pays for it.
+Keras is imported inside the functions that need it, because loading it takes seconds.
 """
 
 import io
@@ -36,7 +36,12 @@ STORED_AS = {
     8: Image.Transpose.ROTATE_270,
 }
 
+BREEDS = ["bolognese", "pug", "whippet"]
 LABELS = [Label("red_setter", "setters"), Label("green_setter", "setters"), Label("blue_dingo", "wild", wild=True)]
+
+
+class Killed(BaseException):
+    """Ends a run like a signal: `except Exception` does not catch it."""
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ def write_photo(path: Path, picture: Image.Image, **options) -> None:
     picture.save(path, **options)
 
 
-def write_dataset(folder: Path, breeds=("bolognese", "pug", "whippet"), photos: int = 20, first: int = 0) -> Path:
+def write_dataset(folder: Path, breeds=BREEDS, photos: int = 20, first: int = 0) -> Path:
     """One folder per breed, with drawn dogs number `first` and following."""
     for breed, name in enumerate(breeds):
         for number in range(first, first + photos):
@@ -197,3 +202,22 @@ def colour_network(strength: float = 10.0) -> bytes:
         path = Path(folder) / "model.tflite"
         export_litert(colour_model(strength), 32, path)
         return path.read_bytes()
+
+
+def use_tiny_backbone(monkeypatch) -> None:
+    """Add a backbone of two convolutions under the name `tiny`."""
+    import keras
+    from keras import layers
+
+    from ml.training.networks import BACKBONES, Backbone
+
+    def build(weights=None, include_top=False, input_tensor=None, input_shape=None):
+        x = keras.Input(input_shape) if input_tensor is None else input_tensor
+        inputs = keras.utils.get_source_inputs(x)
+        x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.ReLU()(layers.Conv2D(16, 3, strides=2)(x))
+        return keras.Model(inputs, x)
+
+    monkeypatch.setitem(BACKBONES, "tiny", Backbone("Tiny", scale=1 / 127.5, offset=-1.0))
+    monkeypatch.setattr(keras.applications, "Tiny", build, raising=False)

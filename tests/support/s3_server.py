@@ -1,4 +1,4 @@
-"""An S3-compatible store in a thread, for tests of what goes through the real client: objects in a dictionary."""
+"""An S3-compatible store in a thread, with its objects in a dictionary. Flair reaches it by its real client."""
 
 import hashlib
 import threading

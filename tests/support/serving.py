@@ -1,4 +1,4 @@
-"""Flair as `make run` serves it, in processes of its own on a data folder of its own, for tests that need it whole."""
+"""Start Flair as `make run` does, in processes of its own on a data folder of its own."""
 
 import atexit
 import json

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis
 
-from tests.support.services import (
+from tests.support.own_services import (
     Postgres,
     Redis,
     kill,
@@ -26,8 +26,8 @@ from tests.support.services import (
     postgres_of_its_own,
     redis_of_its_own,
 )
+from tests.support.pictures import jpeg
 from tests.support.serving import PASSWORD, Flair, serving, wait_until
-from tests.support.web import jpeg
 
 # Everything that tests ask of the rows and files, by one process: how each photo was answered, and what fsck finds.
 CENSUS = """
@@ -227,7 +227,7 @@ def whole_stack():
             else:
                 stack.callback(subprocess.run, ["umount", "--lazy", disk], check=True)
         database = broker = None
-        variables = {"DJANGO_SETTINGS_MODULE": "tests.support.short_leases"}
+        variables = {"DJANGO_SETTINGS_MODULE": "tests.support.settings_short_leases"}
         if os.environ.get("DATABASE_URL"):
             database = stack.enter_context(postgres_of_its_own(disks["database"] / "cluster"))
             variables["DATABASE_URL"] = database.url

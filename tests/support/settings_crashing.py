@@ -6,7 +6,7 @@ As faults in libraries written in C do: not by an exception, but by a signal.
 import ctypes
 
 from ml.images import preprocessing
-from tests.support.short_leases import *  # noqa: F403
+from tests.support.settings_short_leases import *  # noqa: F403
 
 CLAIM_LEASE_SECONDS = 3
 FATAL_SIZE = (123, 77)

@@ -1,7 +1,7 @@
 """compose.yaml without containers: its services with their own environment and commands, each on a machine of its own.
 
 What is not theirs: images (programs come from Debian and the virtual environment), health checks (we wait ourselves),
-and the store, which is OpenStack Swift here (`tests/support/swift.py`), as SeaweedFS has no package.
+and the store, which is OpenStack Swift here (`tests/cluster/swift.py`), as SeaweedFS has no package.
 """
 
 import json
@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg
 import yaml
 
-from tests.support.machines import Machine, network
+from tests.cluster.machines import Machine, network
+from tests.cluster.swift import start_swift
 from tests.support.serving import ROOT, wait_until
-from tests.support.swift import start_swift
 
 SERVICES = ["postgres", "redis", "store", "web-1", "web-2", "worker-1", "worker-2", "nginx", "client"]
 WORKER_PROCESSES = 2  # of each of the two machines

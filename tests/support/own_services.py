@@ -1,4 +1,4 @@
-"""Disks, databases and brokers of the tests' own, which they may fill, kill and start again."""
+"""Disks, databases and brokers that a test starts for itself, and may fill, kill and start again."""
 
 import os
 import pwd

@@ -5,9 +5,9 @@ The database that pytest-django makes has a name per process already; folders an
 
 
 def slow_first(items: list) -> None:
-    """Files with slow tests in front: so no process waits long for another in the end.
+    """Put files with slow tests first, so that no process waits long for another at the end.
 
-    Last come files with transactions of their own: those empty the database of their process, groups of accounts too.
+    Files with transactions of their own come last: they empty the database of their process, account groups included.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     emptying = {item.path for item in items if _empties_the_database(item)}
@@ -20,6 +20,6 @@ def _empties_the_database(item) -> bool:
 
 
 def redis_of(url: str, process: str) -> str:
-    """The database of Redis of one of several test processes (`gw0`, `gw1` …): the one named, and those after it."""
+    """Give each test process (`gw0`, `gw1` …) its own Redis database: the one in `url`, and those after it."""
     server, _, number = url.rpartition("/")
     return f"{server}/{int(number) + int(process.removeprefix('gw'))}" if url and process else url

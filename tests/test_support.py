@@ -1,6 +1,18 @@
-"""How a run of all tests is divided between processes."""
+"""The tests' own modules: how a run is divided between processes, and the list of what is where."""
 
-from tests.support.division import redis_of, slow_first
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import cluster, support
+from tests.support.parallel import redis_of, slow_first
+
+
+@pytest.mark.parametrize("package", [support, cluster], ids=["support", "cluster"])
+def test_the_list_of_a_folder_names_every_module_in_it(package):
+    modules = {path.name for path in Path(package.__file__).parent.glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"^(\w+\.py) ", package.__doc__, re.MULTILINE)) == modules
 
 
 def test_each_process_has_a_redis_of_its_own():

@@ -1,4 +1,4 @@
-"""The composition on machines of its own, some of which are cut off. `make cluster-test` runs it; the gate does not.
+"""The composition on machines of its own, some of which are cut off. Only `make cluster-test` runs it.
 
 It needs root, network namespaces, and Debian's nginx, PostgreSQL, Redis and Swift: see `.ci/cluster-test`.
 """
@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.composition import SECRETS, composition, status_of
+from tests.cluster.composition import SECRETS, composition, status_of
+from tests.support.pictures import encoded, picture
 from tests.support.serving import PASSWORD, ROOT, wait_until
-from tests.support.web import encoded, picture
 
 spec = importlib.util.spec_from_file_location("flair_client", ROOT / "clients" / "python" / "flair_client.py")
 flair_client = importlib.util.module_from_spec(spec)

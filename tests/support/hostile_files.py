@@ -1,4 +1,4 @@
-"""Files that somebody made to do harm, or that no program should have made, each built when it is asked for."""
+"""Files that are damaged or made to do harm, each built on request."""
 
 import gzip
 import io
@@ -10,7 +10,7 @@ import zlib
 
 from PIL import Image
 
-from tests.support.web import encoded, jpeg, picture
+from tests.support.pictures import encoded, jpeg, picture
 
 # -- pieces of files ---------------------------------------------------------------------------------------------------
 

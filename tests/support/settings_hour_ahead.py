@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from tests.support.short_leases import *  # noqa: F403
+from tests.support.settings_short_leases import *  # noqa: F403
 
 _now = timezone.now
 timezone.now = lambda: _now() + timedelta(hours=1)
