@@ -114,9 +114,10 @@ def _write_photo(out: Path, photo: ReviewedPhoto) -> tuple[str, int] | Exception
 
 
 def _rows(written: list[tuple[ReviewedPhoto, str, int]]) -> list[dict]:
-    groups = _groups([photo.animal for photo, _, _ in written], [dhash for _, _, dhash in written])
+    first_of: dict[str, int] = {}  # animal -> its first photo
+    same_animal = [(first_of.setdefault(photo.animal, i), i) for i, (photo, _, _) in enumerate(written) if photo.animal]
     names = [""] * len(written)
-    for members in groups:
+    for members in group_near_duplicates([dhash for _, _, dhash in written], same_animal):
         animals = sorted({written[i][0].animal for i in members} - {""})
         first = animals[0] if animals else min(written[i][1] for i in members)[:16]
         for i in members:
@@ -129,27 +130,6 @@ def _rows(written: list[tuple[ReviewedPhoto, str, int]]) -> list[dict]:
         for (photo, sha256, dhash), name in zip(written, names, strict=True)
     ]  # fmt: skip
     return sorted(rows, key=lambda row: row["path"])
-
-
-def _groups(animals: list[str], dhashes: list[int]) -> list[list[int]]:
-    """Positions that share an animal or are near-duplicates, directly or in a chain."""
-    leader = list(range(len(animals)))
-
-    def lead(i: int) -> int:
-        while leader[i] != i:
-            i = leader[i]
-        return i
-
-    of_animal: dict[str, list[int]] = {}
-    for i, animal in enumerate(animals):
-        of_animal.setdefault(animal or f"photo {i}", []).append(i)
-    for members in (*of_animal.values(), *group_near_duplicates(dhashes)):
-        for i in members[1:]:
-            leader[lead(i)] = lead(members[0])
-    groups: dict[int, list[int]] = {}
-    for i in range(len(animals)):
-        groups.setdefault(lead(i), []).append(i)
-    return list(groups.values())
 
 
 def _remove_others(out: Path, paths: set[str]) -> None:
