@@ -17,7 +17,7 @@ import numpy as np
 from ml.data.loading import load_dataset
 from ml.evaluation.examination import Examination, examine
 from ml.evaluation.metrics import wilson_interval
-from ml.reports import track
+from ml.progress import track
 from ml.serving.decision import Level, Thresholds, decide
 from ml.serving.fusion import choose_agreement, draw_groups, fuse, fuse_probabilities
 from ml.serving.inference import Classifier

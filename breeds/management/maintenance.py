@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 from django.core.management.base import BaseCommand, CommandError
 
+from ml import MLError
+from ml.progress import track
+
 
 class MaintenanceCommand(BaseCommand):
     """A command around functions of `ml`, which are imported inside `work`: `manage.py help` loads none of them.
@@ -14,8 +17,6 @@ class MaintenanceCommand(BaseCommand):
     stopped = "Stopped. The same command goes on from here."
 
     def handle(self, *args, **options):
-        from ml import MLError
-
         try:
             self.work(**options)
         except KeyboardInterrupt:
@@ -33,6 +34,4 @@ class MaintenanceCommand(BaseCommand):
         self.stdout.flush()
 
     def track(self, items: Iterable, description: str, total: int) -> Iterable:
-        from ml.reports import track
-
         return track(items, description, total, self.say)

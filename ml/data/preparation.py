@@ -13,7 +13,6 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from ml.images.preprocessing import (
     preprocessing_id,
     to_square_image,
 )
+from ml.progress import Track, no_track
 from ml.reports import Report, subplots
 
 STANFORD_DOGS_URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar"  # Khosla et al., 2011; 757 MB
@@ -42,12 +42,6 @@ CLASSIC = tuple(STEPS)
 MAX_SIZE = 1024
 BLOCK = 1 << 20
 SHOWN_PHOTOS = 4
-
-Track = Callable[[Iterable, str, int], Iterable]
-
-
-def no_track(items: Iterable, description: str, total: int) -> Iterable:
-    return items
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ A group is all photos of one animal with their near-duplicates, and is never div
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +17,7 @@ from ml.data.datasets import FRACTIONS, MANIFEST, REVIEWED, SPLITS, UNFINISHED, 
 from ml.files import write_whole
 from ml.images.duplicates import difference_hash, group_near_duplicates
 from ml.images.preprocessing import decode_image
-
-Track = Callable[[Iterable, str, int], Iterable]
+from ml.progress import Track, no_track
 
 # A breed that the base set lacks is learned from at least so many photos, of at least so many dogs.
 MIN_PHOTOS = 10
@@ -48,10 +47,6 @@ class ReviewedPhoto:
 
 def is_reviewed(item: Item) -> bool:
     return item.group.startswith(PREFIX)
-
-
-def no_track(items: Iterable, description: str, total: int) -> Iterable:
-    return items
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ml.data.datasets import Dataset
 from ml.data.views import centre_images, prepared_square
 from ml.files import whole_file
 from ml.images.preprocessing import STEPS, decode_image, prepare_image, to_pixels
-from ml.reports import counted_lines
+from ml.progress import counted_lines
 from ml.serving.calibration import fit_temperature, log_loss, softmax
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.inference import SessionPool

@@ -22,7 +22,8 @@ from ml.data.datasets import Dataset
 from ml.data.views import centre_images
 from ml.evaluation.metrics import wilson_interval
 from ml.files import write_json
-from ml.reports import Report, counted_lines, plain, subplots
+from ml.progress import counted_lines
+from ml.reports import Report, plain, subplots
 from ml.serving.calibration import log_loss, softmax
 from ml.training.features import backbone_file, cache_key, embed
 from ml.training.heads import build_hidden_head, fit_head
