@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> dict:
     chosen = parser.parse_args(arguments)
     classifier = Classifier.load(chosen.checkpoint)
     dataset = load_dataset(chosen.dataset, seed=chosen.seed)
-    found = examine(classifier, dataset, dataset.part(chosen.split), lambda items, text: track(items, text))
+    found = examine(classifier, dataset, dataset.part(chosen.split), track)
     return measure_fusion(found, chosen.groups, chosen.seed, chosen.agreement)
 
 

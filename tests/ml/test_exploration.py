@@ -160,7 +160,7 @@ def test_it_reports_a_dataset_that_no_training_would_take(own_folder, tmp_path):
     assert data["two_breeds"] == [["pug/pug-7.jpg", "whippet/copy.jpg"]]
     assert data["empty_breeds"] == ["poodle"]
     assert [file["path"] for file in data["unreadable_files"]] == ["pug/half.jpg"]
-    assert data["command"] == "manage.py explore dogs"
+    assert data["command"] == "manage.py explore dogs --out out"
     for told in ("poodle", "pug/half.jpg", "cut short", "pug: pug-7.jpg; whippet: copy.jpg"):
         assert told in page
     assert str(tmp_path) not in page + json.dumps(data)

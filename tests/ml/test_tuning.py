@@ -9,7 +9,6 @@ import pytest
 from django.core.management import CommandError, call_command
 from keras import layers
 
-from breeds.management.commands.tune import command_line
 from ml import MLError
 from ml.data.datasets import Dataset
 from ml.data.loading import load_dataset
@@ -491,16 +490,3 @@ def test_it_refuses_what_it_cannot_search(dataset_folder, tmp_path, options):
         call_command("tune", "cnn", dataset=dataset_folder, out=tmp_path / "search", **options)
 
     assert not (tmp_path / "search").exists()
-
-
-def test_it_writes_down_the_command_without_the_folders_around_its_files(tmp_path):
-    options = {
-        "recipe": "head", "dataset": tmp_path / "dogs", "out": tmp_path / "search", "breeds": "pug, whippet",
-        "trials": 3, "epochs": 4, "patience": 10, "batch_size": 40, "image_size": None, "seed": 0,
-        "steps": "classic", "backbone": "tiny", "weights": tmp_path / "tiny.weights.h5",
-    }  # fmt: skip
-
-    assert command_line(options) == (
-        'manage.py tune head --dataset dogs --breeds "pug, whippet" --trials 3 --epochs 4 --patience 10 '
-        "--batch-size 40 --seed 0 --backbone tiny --weights tiny.weights.h5 --out search"
-    )
