@@ -41,16 +41,3 @@ def _lines(items, description, total, say) -> Iterator:
             last = time.monotonic()
             say(f"{description}: {done:,} of {total:,}")
     say(f"{description}: {done:,} of {total:,} in {time.monotonic() - start:.0f} s")
-
-
-def counted_lines(say: Callable[[str], None], what: str, seconds: float = 10.0) -> Callable[[int, int], None]:
-    """A `progress(done, total)` in photos that says a line now and then, and at the end."""
-    said = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if done == total or time.monotonic() - said > seconds:
-            said = time.monotonic()
-            say(f"{what}: {done:,} of {total:,} photos")
-
-    return progress

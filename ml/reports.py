@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Iterable
 from html import escape
@@ -15,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ml.files import write_whole
+from ml.files import write_json, write_whole
 
 COLOURS = ("#9c4221", "#2b6777", "#c58b2a", "#5d7a3a", "#7b5aa6", "#8a8178")
 
@@ -160,7 +159,7 @@ class Report:
         """
         folder.mkdir(parents=True, exist_ok=True)
         data = {"title": self.title, "command": self.command, **data}
-        write_whole(folder / "report.json", (json.dumps(plain(data), indent=2, ensure_ascii=False) + "\n").encode())
+        write_json(folder / "report.json", plain(data))
         write_whole(folder / "index.html", self._page().encode())
         return folder / "index.html"
 

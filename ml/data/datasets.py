@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ml import BadDataset, UnreadableImage
+from ml.files import sha256_of
 from ml.images.duplicates import difference_hash, group_near_duplicates
 from ml.images.imagefile import inspect_image
 from ml.images.preprocessing import decode_image
@@ -117,8 +118,7 @@ def unpack_dataset(source: Path, cache_dir: Path) -> Path:
         return source
     if not source.is_file() or not tarfile.is_tarfile(source):
         raise BadDataset(f"Expected a folder or a tar archive with one folder per breed. Received: {source}.")
-    with source.open("rb") as file:
-        folder = cache_dir / f"{source.name.split('.')[0]}-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    folder = cache_dir / f"{source.name.split('.')[0]}-{sha256_of(source)[:12]}"
     if not folder.exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)

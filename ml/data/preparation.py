@@ -23,7 +23,7 @@ from PIL import Image
 from ml import BadDataset, MLError, UnreadableImage
 from ml.data.datasets import FRACTIONS, MANIFEST, PREPARED, SPLITS, UNFINISHED, Dataset, Item, class_root
 from ml.data.loading import load_joined
-from ml.files import write_whole
+from ml.files import write_json, write_whole
 from ml.images.preprocessing import (
     STEPS,
     apply_steps,
@@ -112,7 +112,7 @@ def prepare_dataset(
         items = [item for item in dataset.items if item.path in written]
         dataset = Dataset(dataset.root, items, unreadable=(*dataset.unreadable, *unreadable))
         _write_report(dataset, rows, out, recipe, command)
-        write_whole(out / MANIFEST, _json(settings | {"items": rows}))
+        write_json(out / MANIFEST, settings | {"items": rows}, indent=1)
         (out / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise MLError(
@@ -158,7 +158,7 @@ def _words(value) -> str:
 def _start(out: Path, settings: dict, dataset: Dataset) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / MANIFEST).is_file():
-        write_whole(out / UNFINISHED, _json(settings))
+        write_json(out / UNFINISHED, settings, indent=1)
     for folder in {(out / prepared_path(item)).parent for item in dataset.items}:
         folder.mkdir(parents=True, exist_ok=True)
         for left_behind in folder.glob("*.part"):
@@ -217,10 +217,6 @@ def _read_prepared(path: Path, recipe: Recipe) -> Image.Image | None:
             return image if (image.mode, image.size) == (mode, (recipe.image_size,) * 2) else None
     except (OSError, SyntaxError, ValueError):
         return None
-
-
-def _json(value) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------

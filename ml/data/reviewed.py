@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ml import BadDataset, MLError, UnreadableImage
 from ml.data.datasets import FRACTIONS, MANIFEST, REVIEWED, SPLITS, UNFINISHED, Dataset, Item, read_items
-from ml.files import write_whole
+from ml.files import sha256_of, write_json, write_whole
 from ml.images.duplicates import difference_hash, group_near_duplicates
 from ml.images.preprocessing import decode_image
 from ml.progress import Track, no_track
@@ -62,7 +62,7 @@ def write_reviewed(out: Path, photos: list[ReviewedPhoto], *, track: Track = no_
     _refuse_other_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / UNFINISHED, _json({"version": REVIEWED}))
+        write_json(out / UNFINISHED, {"version": REVIEWED}, indent=1)
         (out / MANIFEST).unlink(missing_ok=True)
         with ThreadPoolExecutor() as pool:
             found = list(track(pool.map(lambda photo: _write_photo(out, photo), photos), "writing photos", len(photos)))
@@ -71,7 +71,7 @@ def write_reviewed(out: Path, photos: list[ReviewedPhoto], *, track: Track = no_
         rows = _rows(written)
         _remove_others(out, {row["path"] for row in rows})
         content = {"version": REVIEWED, "steps": [], "image_size": None, "items": rows, "left_out": left_out}
-        write_whole(out / MANIFEST, _json(content))
+        write_json(out / MANIFEST, content, indent=1)
         (out / UNFINISHED).unlink()
     except OSError as error:
         raise MLError(
@@ -97,7 +97,7 @@ def _write_photo(out: Path, photo: ReviewedPhoto) -> tuple[str, int] | Exception
     """(SHA-256, difference hash) of the file; the error of a photo that is missing or cannot be decoded."""
     path = out / photo.path
     try:
-        is_there = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == photo.sha256
+        is_there = path.is_file() and sha256_of(path) == photo.sha256
         image_bytes = path.read_bytes() if is_there else photo.read()
         prints = hashlib.sha256(image_bytes).hexdigest(), difference_hash(decode_image(image_bytes, 64))
     except (FileNotFoundError, UnreadableImage) as error:
@@ -136,10 +136,6 @@ def _remove_others(out: Path, paths: set[str]) -> None:
         folder.rmdir()
 
 
-def _json(value) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +143,7 @@ def read_reviewed(root: Path, manifest: dict, labels: list[str] | None) -> Datas
     """Every photo in one part called `all`, after a look at every byte."""
     items = read_items(root, manifest, labels)
     for item in items:
-        if hashlib.sha256((root / item.path).read_bytes()).hexdigest() != item.sha256:
+        if sha256_of(root / item.path) != item.sha256:
             raise BadDataset(f"Expected the photos of {root} as they were exported. Received: {item.path}, changed.")
     return Dataset(root, items, dhashes={row["sha256"]: int(row["dhash"], 16) for row in manifest["items"]})
 

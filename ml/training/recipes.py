@@ -13,7 +13,7 @@ from ml.data.datasets import Dataset
 from ml.data.views import centre_images, prepared_square
 from ml.files import whole_file
 from ml.images.preprocessing import STEPS, decode_image, prepare_image, to_pixels
-from ml.progress import counted_lines
+from ml.progress import Track, no_track
 from ml.serving.calibration import fit_temperature, log_loss, softmax
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.inference import SessionPool
@@ -81,12 +81,13 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a recipe finds and leaves its files, and whom it tells."""
+    """Where a recipe finds and leaves its files; `say` receives lines for people, `track` shows progress."""
 
     folder: Path
     cache_dir: Path
     weights: Path | str | None
     say: Callable[[str], None]
+    track: Track = no_track
     teacher: Path | None = None
 
 
@@ -187,8 +188,9 @@ def _with_head(config: TrainingConfig, dataset: Dataset, place: Workplace) -> ke
         start = time.monotonic()
         runtime_file = backbone_file(model, config.image_size, place.cache_dir)
         parts = [dataset.part(split) for split in ("train", "val")]
-        progress = counted_lines(place.say, "features")
-        features = [embed(runtime_file, dataset, part, place.cache_dir, config.image_size, progress) for part in parts]
+        features = [
+            embed(runtime_file, dataset, part, place.cache_dir, config.image_size, place.track) for part in parts
+        ]
         place.say(f"features of {sum(map(len, parts))} photos in {time.monotonic() - start:.0f} s")
         _fit_head(config.head, model, [*features, *map(dataset.label_index, parts)], place.say)
         with whole_file(path) as partial:

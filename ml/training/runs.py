@@ -12,6 +12,8 @@ from ml import MLError
 from ml.data.datasets import SPLITS, Dataset
 from ml.data.loading import load_joined
 from ml.files import write_json
+from ml.progress import Track, no_track
+from ml.reports import Report, subplots
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.decision import Label
 from ml.training.recipes import Trained, TrainingConfig, Workplace, train_network
@@ -19,7 +21,7 @@ from ml.training.shipping import Origin, left_out_items, ship
 
 
 class TrainingRun:
-    """One run. `say` receives a line for people about each step; `track(items, description, total)` may show progress.
+    """One run. `say` receives a line for people about each step; `track` shows progress.
 
     `teacher`: the checkpoint folder to learn from too, `without_dog`: a folder of photos without a dog, to be measured
     on too, `fewer_breeds`: a checkpoint folder of the same recipe on some of the breeds, to be measured on the others.
@@ -34,7 +36,7 @@ class TrainingRun:
         weights: Path | str | None = None,
         cache_dir: Path | None = None,
         say: Callable[[str], None] = print,
-        track: Callable = lambda items, description, total: items,
+        track: Track = no_track,
         command: str = "",
         teacher: Path | None = None,
         without_dog: Path | None = None,
@@ -42,7 +44,7 @@ class TrainingRun:
     ):
         self.config, self.folder, self.say, self.track, self.command = config, folder, say, track, command
         self.without_dog, self.fewer_breeds = without_dog, fewer_breeds
-        self.place = Workplace(folder, cache_dir or folder / "features", weights, say, teacher)
+        self.place = Workplace(folder, cache_dir or folder / "features", weights, say, track, teacher)
         self.checkpoint_dir = folder / "checkpoint"
 
     def train(
@@ -103,8 +105,6 @@ class TrainingRun:
 
     def _report(self, trained: Trained, figures: dict) -> None:
         """`report/index.html`: the recipe, the curves and the figures."""
-        from ml.reports import Report
-
         report = Report(f"Training of {self.config.name}", self.command)
         report.section("Recipe")
         report.text(trained.recipe)
@@ -134,8 +134,6 @@ def _as_tuples(value):
 
 def training_curves(history: list[dict]):
     """Figure: loss and accuracy of train and val after each epoch."""
-    from ml.reports import subplots
-
     figure, axes = subplots(1, 2)
     for axis, title, names in (
         (axes[0], "loss", ("train_loss", "val_loss")),

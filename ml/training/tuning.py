@@ -22,7 +22,7 @@ from ml.data.datasets import Dataset
 from ml.data.views import centre_images
 from ml.evaluation.metrics import wilson_interval
 from ml.files import write_json
-from ml.progress import counted_lines
+from ml.progress import Track, no_track
 from ml.reports import Report, plain, subplots
 from ml.serving.calibration import log_loss, softmax
 from ml.training.features import backbone_file, cache_key, embed
@@ -229,10 +229,17 @@ def _merit(row: dict) -> tuple[float, float]:
 
 
 class TuningRun:
-    """One search in one folder; `say` receives a line per step and per trial."""
+    """One search in one folder; `say` receives a line per step and per trial, `track` shows progress."""
 
-    def __init__(self, config: TuningConfig, folder: Path, say: Callable[[str], None], command: str = ""):
-        self.config, self.folder, self.say, self.command = config, folder, say, command
+    def __init__(
+        self,
+        config: TuningConfig,
+        folder: Path,
+        say: Callable[[str], None],
+        command: str = "",
+        track: Track = no_track,
+    ):
+        self.config, self.folder, self.say, self.command, self.track = config, folder, say, command, track
 
     def tune_cnn(self, dataset: Dataset, trials: int) -> dict:
         """Search the settings of the own network; returns the best row. Raises `MLError` for another run's folder."""
@@ -254,13 +261,12 @@ class TuningRun:
         keras.utils.set_random_seed(self.config.seed)  # without weights, the backbone is the same one every time
         model = build_classifier(self.config.backbone, len(dataset.labels), weights=weights)
         runtime_file = backbone_file(model, size, cache_dir)
-        progress = counted_lines(self.say, "features")
         return self._search(
             dataset,
             trials,
             head_space(),
             try_head,
-            lambda items: embed(runtime_file, dataset, items, cache_dir, size, progress),
+            lambda items: embed(runtime_file, dataset, items, cache_dir, size, self.track),
             features=cache_key(runtime_file, size),
         )
 

@@ -52,7 +52,7 @@ class Command(MaintenanceCommand):
             backbone="" if is_cnn else options["backbone"],
             seed=options["seed"],
         )
-        run = TuningRun(config, options["out"], self.say, self.command_line())
+        run = TuningRun(config, options["out"], self.say, self.command_line(), self.track)
         if is_cnn:
             best = run.tune_cnn(dataset, options["trials"])
         else:
