@@ -18,11 +18,12 @@ from ml.serving.calibration import fit_temperature, log_loss, softmax
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.inference import SessionPool
 from ml.training.batches import TrainingBatches, random_affine, random_crop
-from ml.training.epochs import EpochLoop, SmoothedCrossentropy, predict_logits, validate
+from ml.training.epochs import EpochLoop, predict_logits, validate
 from ml.training.export import export_litert
 from ml.training.features import backbone_file, embed
 from ml.training.folding import fold_batch_norm
 from ml.training.heads import fit_head, fit_hidden_head
+from ml.training.losses import SmoothedCrossentropy
 from ml.training.networks import (
     HIDDEN_LAYER,
     LOGITS_LAYER,
@@ -87,8 +88,8 @@ class Workplace:
     cache_dir: Path
     weights: Path | str | None
     say: Callable[[str], None]
-    track: Track = no_track
     teacher: Path | None = None
+    track: Track = no_track
 
 
 @dataclass(frozen=True)
@@ -192,17 +193,20 @@ def _with_head(config: TrainingConfig, dataset: Dataset, place: Workplace) -> ke
             embed(runtime_file, dataset, part, place.cache_dir, config.image_size, place.track) for part in parts
         ]
         place.say(f"features of {sum(map(len, parts))} photos in {time.monotonic() - start:.0f} s")
-        _fit_head(config.head, model, [*features, *map(dataset.label_index, parts)], place.say)
+        _fit_head(config.head, model, [*features, *map(dataset.label_index, parts)], len(dataset.labels), place.say)
         with whole_file(path) as partial:
             model.save_weights(partial)
     model.load_weights(path)
     return model
 
 
-def _fit_head(settings: dict, model: keras.Model, examples: list[np.ndarray], say: Callable[[str], None]) -> None:
+def _fit_head(
+    settings: dict, model: keras.Model, examples: list[np.ndarray], num_classes: int, say: Callable[[str], None]
+) -> None:
     """Give `model` a head for `examples`: features of train and val, label indices of train and val."""
     if "units" in settings:
-        *hidden, kernel, bias = fit_hidden_head(*examples, settings, say=say)
+        (*hidden, kernel, bias), figures = fit_hidden_head(*examples, num_classes, settings)
+        say(f"hidden head: val top-1 {figures['val_accuracy']:.3f} after {figures['best_epoch']} epochs")
         model.get_layer(HIDDEN_LAYER).set_weights(hidden)
     elif settings:
         kernel, bias = fit_head(*examples, strengths=(settings["strength"],), say=say)

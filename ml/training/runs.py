@@ -44,7 +44,7 @@ class TrainingRun:
     ):
         self.config, self.folder, self.say, self.track, self.command = config, folder, say, track, command
         self.without_dog, self.fewer_breeds = without_dog, fewer_breeds
-        self.place = Workplace(folder, cache_dir or folder / "features", weights, say, track, teacher)
+        self.place = Workplace(folder, cache_dir or folder / "features", weights, say, teacher, track)
         self.checkpoint_dir = folder / "checkpoint"
 
     def train(

@@ -26,7 +26,7 @@ from ml.progress import Track, no_track
 from ml.reports import Report, plain, subplots
 from ml.serving.calibration import log_loss, softmax
 from ml.training.features import backbone_file, cache_key, embed
-from ml.training.heads import build_hidden_head, fit_head
+from ml.training.heads import figures_of, fit_head, fit_hidden_head
 from ml.training.losses import LOSSES, compile_with, targets_of
 from ml.training.networks import build_classifier, build_cnn
 
@@ -39,8 +39,8 @@ OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 class TuningConfig:
     """Everything but the number of trials that decides what a search finds.
 
-    `patience`: epochs without a better accuracy on val after which a trial ends. `steps` (see
-    `ml.images.preprocessing`) come before the own network, `backbone` before a head.
+    `patience`: epochs without a better accuracy on val (own network) or a lower log loss (head) after which a trial
+    ends. `batch_size` and `steps` (see `ml.images.preprocessing`) are of the own network, `backbone` of a head.
     """
 
     recipe: str
@@ -61,7 +61,7 @@ def cnn_space() -> keras_tuner.HyperParameters:
     space.Int("units", 32, 512, step=32)
     space.Float("dropout", 0.1, 0.7, step=0.05)
     space.Choice("learning_rate", [1e-2, 1e-3, 1e-4])
-    space.Choice("loss", list(LOSSES))
+    space.Choice("loss", list(LOSSES))  # of the slide deck's search; no effect, since both are equal on one-hot targets
     return space
 
 
@@ -123,13 +123,13 @@ def try_cnn(settings: dict, examples: Examples, config: TuningConfig) -> dict:
 
 
 def try_head(settings: dict, examples: Examples, config: TuningConfig) -> dict:
-    """Fit a head on (N, D) features. Returns its figures on val."""
+    """Fit a head on (N, D) features, as `train` does. Returns its figures on val."""
+    arrays = examples.train, examples.val, examples.train_index, examples.val_index
     if settings["head"] == "hidden":
-        model = build_hidden_head(examples.train, examples.num_classes, settings)
-        return fit_and_measure(model, LOSSES[0], settings["learning_rate"], examples, config)
-    kernel, bias = fit_head(
-        examples.train, examples.val, examples.train_index, examples.val_index, strengths=(settings["strength"],)
-    )
+        return fit_hidden_head(*arrays, examples.num_classes, settings, epochs=config.epochs, patience=config.patience)[
+            1
+        ]
+    kernel, bias = fit_head(*arrays, strengths=(settings["strength"],))
     logits = examples.val @ kernel + bias
     return {
         "val_accuracy": float((logits.argmax(axis=1) == examples.val_index).mean()),
@@ -152,15 +152,8 @@ def fit_and_measure(
         callbacks=[keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=config.patience)],
         verbose=0,
     )
-    epochs = zip(fitted.history["val_accuracy"], fitted.history["val_log_loss"], fitted.epoch, strict=True)
-    accuracy, loss_in_nats, best = min(epochs, key=lambda epoch: (-epoch[0], epoch[1]))
-    return {
-        "val_accuracy": accuracy,
-        "val_log_loss": loss_in_nats,
-        "best_epoch": best + 1,
-        "epochs": len(fitted.epoch),
-        "parameters": model.count_params(),
-    }
+    figures = [figures_of(model, fitted, epoch) for epoch in fitted.epoch]
+    return min(figures, key=_merit)
 
 
 # -- the search -------------------------------------------------------------------------------------------------------

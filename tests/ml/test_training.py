@@ -16,8 +16,9 @@ from ml.serving.decision import Label
 from ml.serving.inference import Classifier
 from ml.training import shipping
 from ml.training.batches import TrainingBatches, random_affine, random_crop
-from ml.training.epochs import SmoothedCrossentropy, predict_logits, validate
+from ml.training.epochs import predict_logits, validate
 from ml.training.heads import fit_head
+from ml.training.losses import SmoothedCrossentropy
 from ml.training.networks import BACKBONES, Backbone, build_classifier
 from ml.training.recipes import CLASSIC_STEPS, TrainingConfig, Workplace, _half_taught, train_network
 from ml.training.runs import TrainingRun

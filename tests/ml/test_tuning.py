@@ -12,8 +12,10 @@ from keras import layers
 from ml import MLError
 from ml.data.datasets import Dataset
 from ml.data.loading import load_dataset
+from ml.serving.calibration import log_loss, softmax
 from ml.training import tuning
-from ml.training.losses import KL, LOSSES, SPARSE, KLDivergenceOfLogits, compile_with, targets_of
+from ml.training.heads import fit_hidden_head
+from ml.training.losses import KL, LOSSES, SPARSE, compile_with, targets_of
 from ml.training.networks import BACKBONES, Backbone, build_cnn
 from ml.training.tuning import (
     Examples,
@@ -196,21 +198,6 @@ def test_it_measures_both_losses_by_the_same_figures():
         figures[loss] = network.evaluate(inputs, targets_of(loss, index, 3), verbose=0, return_dict=True)
 
     assert figures[KL] == pytest.approx(figures[SPARSE], rel=1e-4)
-
-
-@pytest.mark.parametrize("targets", [np.array([0, 1, 2]), np.array([[0], [1], [2]]), np.zeros((3, 4), np.float32)])
-def test_it_never_measures_a_divergence_from_integer_targets(targets):
-    with pytest.raises(MLError, match="one-hot targets"):
-        KLDivergenceOfLogits()(targets, np.zeros((3, 3), np.float32))
-
-
-def test_it_does_not_train_by_a_divergence_from_integer_targets():
-    inputs, index = points()
-    network = linear_network()
-    compile_with(network, KL, 0.1)
-
-    with pytest.raises(Exception, match="one-hot targets"):
-        network.fit(inputs, index, verbose=0)
 
 
 def test_it_gives_each_loss_its_own_targets():
@@ -447,6 +434,21 @@ def test_it_fits_either_head_to_raw_features(head):
 
     assert figures["val_accuracy"] > 0.95
     assert figures["val_log_loss"] < 0.5
+
+
+def test_it_tries_the_hidden_head_that_training_makes():
+    inputs, index = points()
+    arrays = inputs[::2], inputs[1::2], index[::2], index[1::2]
+    settings = {"head": "hidden", "units": 8, "dropout": 0.1, "learning_rate": 1e-2, "l2": 1e-6}
+    examples = Examples(arrays[0], arrays[2], arrays[1], arrays[3], 3)
+
+    keras.utils.set_random_seed(0)
+    tried = try_head(settings, examples, TuningConfig(recipe="head", epochs=5, batch_size=7))
+    keras.utils.set_random_seed(0)
+    (hidden_kernel, hidden_bias, kernel, bias), _ = fit_hidden_head(*arrays, 3, settings, epochs=5)
+
+    logits = np.maximum(arrays[1] @ hidden_kernel + hidden_bias, 0) @ kernel + bias
+    assert tried["val_log_loss"] == pytest.approx(log_loss(softmax(logits), arrays[3]), rel=1e-4)
 
 
 def test_it_shows_a_dash_where_a_trial_has_no_such_setting():
