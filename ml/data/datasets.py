@@ -88,6 +88,11 @@ class Dataset:
     def part(self, split: str) -> list[Item]:
         return [item for item in self.items if item.split == split]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Photos in each split."""
+        return {split: len(self.part(split)) for split in SPLITS}
+
     def read(self, item: Item) -> bytes:
         return (self.root / item.path).read_bytes()
 

@@ -9,15 +9,16 @@ from pathlib import Path
 import keras
 
 from ml import MLError
-from ml.data.datasets import SPLITS, Dataset
+from ml.data.datasets import Dataset
 from ml.data.loading import load_joined
+from ml.evaluation.card import Card, Origin
 from ml.files import write_json
 from ml.progress import Track, no_track
 from ml.reports import Report, subplots
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.decision import Label
 from ml.training.recipes import Trained, TrainingConfig, Workplace, train_network
-from ml.training.shipping import Origin, left_out_items, ship
+from ml.training.shipping import left_out_items, measure_shipped, ship
 
 
 class TrainingRun:
@@ -62,16 +63,19 @@ class TrainingRun:
         for path, reason in dataset.unreadable:
             self.say(f"left out: {path} ({reason})")
         self._claim_dataset(dataset)
-        counts = {split: len(dataset.part(split)) for split in SPLITS}
-        self.say(f"{len(dataset.labels)} breeds, photos: {counts}")
+        self.say(f"{len(dataset.labels)} breeds, photos: {dataset.counts}")
         if self.fewer_breeds:  # said now rather than after an hour
             left_out_items(load_checkpoint(self.fewer_breeds), dataset)
         trained = train_network(self.config, dataset, self.place)
         labels = [Label(slug, *group_of(slug)) for slug in dataset.labels]
-        origin = self._origin(trained)
-        figures = ship(
-            trained.model, dataset, labels, self.checkpoint_dir, origin, self.say, self.without_dog, self.fewer_breeds
-        )
+        origin = self._origin(trained, dataset)
+        shipped = ship(trained.model, dataset, labels, self.checkpoint_dir, origin, self.say)
+        measured = measure_shipped(shipped, without_dog=self.without_dog, fewer_breeds=self.fewer_breeds)
+        for split, figures in measured.items():
+            figures["training_seconds"] = round(trained.seconds, 1)
+            write_json(self.checkpoint_dir / f"metrics-{split}.json", figures)
+        figures = measured["test"]
+        Card(figures, shipped.classifier.checkpoint, origin, shipped.worst_labels).write(self.checkpoint_dir)
         self._report(trained, figures)
         return figures
 
@@ -90,7 +94,7 @@ class TrainingRun:
         dataset.save_manifest(self.folder / "manifest.json")
         write_json(path, {"manifest_hash": dataset.manifest_hash})
 
-    def _origin(self, trained: Trained) -> Origin:
+    def _origin(self, trained: Trained, dataset: Dataset) -> Origin:
         return Origin(
             name=self.config.name,
             backbone=self.config.recipe if self.config.is_own else self.config.backbone,
@@ -100,7 +104,8 @@ class TrainingRun:
             command=self.command,
             config=asdict(self.config),
             git_commit=git_commit(),
-            training_seconds=trained.seconds,
+            photos=dataset.counts,
+            dataset_manifest=dataset.manifest_hash,
         )
 
     def _report(self, trained: Trained, figures: dict) -> None:
