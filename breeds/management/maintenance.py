@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, DjangoHelpFor
 
 from ml import MLError
 from ml.data.datasets import unpack_dataset
-from ml.images.preprocessing import STEPS, check_steps
+from ml.images.preprocessing import CLASSIC_STEPS, check_steps
 from ml.progress import track
 
 
@@ -82,5 +82,5 @@ def weights(text: str) -> Path | str | None:
 
 def steps_of(text: str) -> tuple[str, ...]:
     """Steps from `classic`, `none`, or names with commas. Raises `MLError` for an unknown name."""
-    named = {"classic": tuple(STEPS), "none": ()}.get(text.strip())
+    named = {"classic": CLASSIC_STEPS, "none": ()}.get(text.strip())
     return check_steps(step.strip() for step in text.split(",") if step.strip()) if named is None else named

@@ -25,7 +25,7 @@ from ml.data.datasets import FRACTIONS, MANIFEST, PREPARED, SPLITS, UNFINISHED, 
 from ml.data.loading import load_joined
 from ml.files import write_json, write_whole
 from ml.images.preprocessing import (
-    STEPS,
+    CLASSIC_STEPS,
     apply_steps,
     check_steps,
     decode_image,
@@ -38,7 +38,6 @@ from ml.reports import Report, subplots
 
 STANFORD_DOGS_URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar"  # Khosla et al., 2011; 757 MB
 
-CLASSIC = tuple(STEPS)
 MAX_SIZE = 1024
 BLOCK = 1 << 20
 SHOWN_PHOTOS = 4
@@ -49,7 +48,7 @@ class Recipe:
     """What decides every pixel and the split: a square of `image_size` pixels, `steps` (names of `STEPS`), `seed`."""
 
     image_size: int = 224
-    steps: tuple[str, ...] = CLASSIC
+    steps: tuple[str, ...] = CLASSIC_STEPS
     seed: int = 0
     fractions: tuple[float, float, float] = FRACTIONS
 

@@ -12,7 +12,7 @@ from ml import MLError
 from ml.data.datasets import Dataset
 from ml.data.views import centre_images, prepared_square
 from ml.files import whole_file
-from ml.images.preprocessing import STEPS, decode_image, prepare_image, to_pixels
+from ml.images.preprocessing import decode_image, prepare_image, to_pixels
 from ml.progress import Track, no_track
 from ml.serving.calibration import fit_temperature, log_loss, softmax
 from ml.serving.checkpoint import load_checkpoint
@@ -34,7 +34,6 @@ from ml.training.networks import (
     freeze_batch_norm,
 )
 
-CLASSIC_STEPS = tuple(STEPS)
 SOFTENING = 2  # of a teacher's temperature: what it finds similar shows
 PHOTOS_TO_AVERAGE_BY = 700  # about so many of val: a large network takes minutes for each share that is tried
 

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from breeds.management.commands.train import config_of
-from ml.training.recipes import CLASSIC_STEPS
+from ml.images.preprocessing import CLASSIC_STEPS
 from tests.support.ml import write_dataset
 
 

@@ -12,6 +12,7 @@ from keras import layers
 from ml import MLError
 from ml.data.loading import load_dataset
 from ml.data.views import centre_images, prepared_square
+from ml.images.preprocessing import CLASSIC_STEPS
 from ml.serving.decision import Label
 from ml.serving.inference import Classifier
 from ml.training import shipping
@@ -20,7 +21,7 @@ from ml.training.epochs import predict_logits, validate
 from ml.training.heads import fit_head
 from ml.training.losses import SmoothedCrossentropy
 from ml.training.networks import BACKBONES, Backbone, build_classifier
-from ml.training.recipes import CLASSIC_STEPS, TrainingConfig, Workplace, _half_taught, train_network
+from ml.training.recipes import TrainingConfig, Workplace, _half_taught, train_network
 from ml.training.runs import TrainingRun
 from tests.support.ml import (
     colour_network,
