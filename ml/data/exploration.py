@@ -71,7 +71,10 @@ class Exploration:
     @cached_property
     def copies(self) -> list[list[PhotoFile]]:
         """Files with the same bytes, wherever they are."""
-        return _groups_of(self.photos, lambda photo: photo.sha256)
+        same = defaultdict(list)
+        for photo in self.photos:
+            same[photo.sha256].append(photo)
+        return [group for group in same.values() if len(group) > 1]
 
     @cached_property
     def two_breeds(self) -> list[list[PhotoFile]]:
@@ -141,13 +144,6 @@ def _divides(label: str, photos: list[PhotoFile]) -> bool:
     groups = group_near_duplicates([photo.dhash for photo in photos])
     named = [(f"{label}:{min(photos[i].sha256 for i in group)[:16]}", len(group)) for group in groups]
     return set(assign_split(named, seed=0, fractions=FRACTIONS).values()) == set(SPLITS)
-
-
-def _groups_of(photos: list[PhotoFile], key) -> list[list[PhotoFile]]:
-    groups = defaultdict(list)
-    for photo in photos:
-        groups[key(photo)].append(photo)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _spread(values: np.ndarray) -> dict:

@@ -24,7 +24,7 @@ from ml.data.datasets import (
     refuse_unknown,
     split_photos,
 )
-from ml.data.reviewed import PREFIX, read_reviewed, split_reviewed
+from ml.data.reviewed import is_reviewed, read_reviewed, split_reviewed
 from ml.images.duplicates import group_near_duplicates
 from ml.progress import Track, no_track
 
@@ -148,11 +148,10 @@ def _joined(base: Dataset, own: Dataset) -> Dataset:
 
 def _twins(base: Dataset, own: Dataset) -> set[str]:
     """Groups of the base that hold a near-duplicate of a reviewed photo."""
-    photos = [(item, base.dhashes[item.sha256]) for item in base.items]
-    photos += [(item, own.dhashes[item.sha256]) for item in own.items]
-    found = set()
-    for members in group_near_duplicates([dhash for _, dhash in photos]):
-        groups = {photos[i][0].group for i in members}
-        if any(group.startswith(PREFIX) for group in groups):
-            found |= groups
-    return {group for group in found if not group.startswith(PREFIX)}
+    photos = [*base.items, *own.items]
+    dhashes = [dataset.dhashes[item.sha256] for dataset in (base, own) for item in dataset.items]
+    twins = set()
+    for members in group_near_duplicates(dhashes):
+        if any(is_reviewed(photos[i]) for i in members):
+            twins |= {photos[i].group for i in members if not is_reviewed(photos[i])}
+    return twins

@@ -23,7 +23,7 @@ from ml.progress import Track, no_track
 MIN_PHOTOS = 10
 MIN_DOGS = 3
 
-PREFIX = "shelter:"  # of the groups of reviewed photos, also where they were prepared or joined
+GROUP_PREFIX = "shelter:"  # of reviewed photos, also where they were prepared or joined
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ReviewedPhoto:
 
 
 def is_reviewed(item: Item) -> bool:
-    return item.group.startswith(PREFIX)
+    return item.group.startswith(GROUP_PREFIX)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def _rows(written: list[tuple[ReviewedPhoto, str, int]]) -> list[dict]:
         animals = sorted({written[i][0].animal for i in members} - {""})
         first = animals[0] if animals else min(written[i][1] for i in members)[:16]
         for i in members:
-            names[i] = PREFIX + first
+            names[i] = GROUP_PREFIX + first
     rows = [
         {
             "path": photo.path, "label": photo.label, "sha256": sha256, "dhash": f"{dhash:016x}", "group": name,

@@ -3,8 +3,6 @@
 import keras
 import numpy as np
 
-from ml import MLError
-
 
 @keras.saving.register_keras_serializable("flair")
 class SmoothedCrossentropy(keras.losses.Loss):
@@ -36,13 +34,11 @@ LOSSES = (SPARSE, KL)
 
 def targets_of(loss_name: str, label_index: np.ndarray, num_classes: int) -> np.ndarray:
     """(N,) label indices as the loss wants them: (N,) int32, or (N, C) float32 one-hot."""
-    _check(loss_name)
     return np.eye(num_classes, dtype=np.float32)[label_index] if loss_name == KL else label_index.astype(np.int32)
 
 
 def compile_with(model: keras.Model, loss_name: str, learning_rate: float) -> None:
     """Adam and the named loss, with the metrics `accuracy` and `log_loss` (nats), which compare across losses."""
-    _check(loss_name)
     if loss_name == KL:
         loss = SmoothedCrossentropy()
         accuracy, log_loss = keras.metrics.CategoricalAccuracy, keras.metrics.CategoricalCrossentropy
@@ -51,8 +47,3 @@ def compile_with(model: keras.Model, loss_name: str, learning_rate: float) -> No
         accuracy, log_loss = keras.metrics.SparseCategoricalAccuracy, keras.metrics.SparseCategoricalCrossentropy
     metrics = [accuracy(name="accuracy"), log_loss(name="log_loss", from_logits=True)]
     model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=metrics)
-
-
-def _check(loss_name: str) -> None:
-    if loss_name not in LOSSES:
-        raise MLError(f"Expected a loss among {', '.join(LOSSES)}. Received: {loss_name}.")

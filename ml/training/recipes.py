@@ -235,16 +235,13 @@ def _fine_tune(config: TrainingConfig, model: keras.Model, dataset: Dataset, pla
         size = sizes[epoch - 1]
 
         def crop(item, rng):
-            image = decode_image(dataset.read(item), 2 * size)
-            return np.asarray(random_crop(image, size, rng)) if config.augment else _plain(dataset, item, size)
+            if not config.augment:
+                return to_pixels(prepared_square(dataset, item, size, ()))
+            return np.asarray(random_crop(decode_image(dataset.read(item), 2 * size), size, rng))
 
         return crop
 
     return _epoch_loop(config, dataset, place, pixels_of).run(model, len(sizes))
-
-
-def _plain(dataset: Dataset, item, size: int) -> np.ndarray:
-    return to_pixels(prepared_square(dataset, item, size, ()))
 
 
 def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: Dataset, place: Workplace) -> float:

@@ -43,9 +43,6 @@ class Answers:
     truth: np.ndarray
 
 
-ANSWERS = tuple(Answers.__dataclass_fields__)
-
-
 @dataclass(frozen=True)
 class Shipped:
     """A sealed checkpoint, and the answers of its exported file to each split of its dataset."""
@@ -102,7 +99,8 @@ def measure_shipped(
     the checkpoint folder `fewer_breeds` on the breeds that it does not know.
     """
     classifier, dataset, answers = shipped.classifier, shipped.dataset, shipped.answers
-    trials = leave_breeds_out(*((answers[split].features, answers[split].truth) for split in SPLITS))
+    train, val, test = ((answers[split].features, answers[split].truth) for split in SPLITS)
+    trials = leave_breeds_out(train, val, test)
     figures = {}
     for split in ("val", "test"):
         own = np.array([is_reviewed(item) for item in dataset.part(split)])
@@ -142,7 +140,8 @@ def _known_answers(path: Path, network: str) -> Answers | None:
     """Those that an earlier attempt left in `path`, if it was this network that gave them."""
     try:
         with np.load(path) as kept:
-            return Answers(*(kept[name] for name in ANSWERS)) if str(kept["network"]) == network else None
+            is_same = str(kept["network"]) == network
+            return Answers(*(kept[name] for name in Answers.__dataclass_fields__)) if is_same else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -155,7 +154,7 @@ def _answer_all(
     found = _answers_to(items, session, dataset, origin)
     answers = Answers(found["logits"], found["embedding"], dataset.label_index(items))
     with whole_file(kept) as partial, partial.open("wb") as file:
-        np.savez(file, network=np.array(network), **{name: getattr(answers, name) for name in ANSWERS})
+        np.savez(file, network=np.array(network), **vars(answers))
     return answers
 
 

@@ -126,9 +126,9 @@ def try_head(settings: dict, examples: Examples, config: TuningConfig) -> dict:
     """Fit a head on (N, D) features, as `train` does. Returns its figures on val."""
     arrays = examples.train, examples.val, examples.train_index, examples.val_index
     if settings["head"] == "hidden":
-        return fit_hidden_head(*arrays, examples.num_classes, settings, epochs=config.epochs, patience=config.patience)[
-            1
-        ]
+        limits = {"epochs": config.epochs, "patience": config.patience}
+        _weights, figures = fit_hidden_head(*arrays, examples.num_classes, settings, **limits)
+        return figures
     kernel, bias = fit_head(*arrays, strengths=(settings["strength"],))
     logits = examples.val @ kernel + bias
     return {

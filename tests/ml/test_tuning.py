@@ -207,11 +207,6 @@ def test_it_gives_each_loss_its_own_targets():
     assert targets_of(KL, index, 3).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
-def test_it_refuses_another_loss():
-    with pytest.raises(MLError, match="Expected a loss among"):
-        targets_of("mean_squared_error", np.array([0]), 3)
-
-
 # -- the search -------------------------------------------------------------------------------------------------------
 
 
