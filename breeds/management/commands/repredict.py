@@ -8,6 +8,7 @@ from breeds import shadow
 from breeds.hints import hint
 from breeds.management.maintenance import MaintenanceCommand
 from breeds.models import ClassifierVersion, Prediction
+from breeds.models.photos import photo_model
 
 
 class Command(MaintenanceCommand):
@@ -22,7 +23,7 @@ class Command(MaintenanceCommand):
         parser.add_argument("--shadow", action="store_true", help="compare only")
         parser.add_argument(
             "--filter", action="append", default=[], metavar="NAME=VALUE",
-            help=f"only photos of this {', '.join(shadow.FILTERS)}; repeat to narrow down",
+            help=f"only photos of this {', '.join(photo_model().FILTERS)}; repeat to narrow down",
         )  # fmt: skip
         parser.add_argument("--out", type=Path, help="folder of the page (default: in the data folder)")
 
