@@ -18,7 +18,7 @@ from ml.data.datasets import Dataset
 from ml.data.loading import load_dataset, scan_dataset
 from ml.evaluation.metrics import measure
 from ml.images.preprocessing import prepare_image
-from ml.reports import track
+from ml.progress import track
 from ml.serving.checkpoint import checkpoint_in
 from ml.serving.inference import Classifier, SessionPool
 

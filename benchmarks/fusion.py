@@ -17,7 +17,7 @@ import numpy as np
 from ml.data.loading import load_dataset
 from ml.evaluation.examination import Examination, examine
 from ml.evaluation.metrics import wilson_interval
-from ml.reports import track
+from ml.progress import track
 from ml.serving.decision import Level, Thresholds, decide
 from ml.serving.fusion import choose_agreement, draw_groups, fuse, fuse_probabilities
 from ml.serving.inference import Classifier
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> dict:
     chosen = parser.parse_args(arguments)
     classifier = Classifier.load(chosen.checkpoint)
     dataset = load_dataset(chosen.dataset, seed=chosen.seed)
-    found = examine(classifier, dataset, dataset.part(chosen.split), lambda items, text: track(items, text))
+    found = examine(classifier, dataset, dataset.part(chosen.split), track)
     return measure_fusion(found, chosen.groups, chosen.seed, chosen.agreement)
 
 

@@ -28,7 +28,7 @@ SOON = 2.0  # seconds in which a person has an answer
 BACKLOG = """
 from django.core.files.base import ContentFile
 from breeds.models import Prediction
-from breeds.tasks import hint
+from breeds.hints import hint
 from shelter.models import Photo
 from tests.support.pictures import jpeg
 content = jpeg(10**6)

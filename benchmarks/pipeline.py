@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.racing import FIVE_MEGAPIXELS, made_jpeg
-from ml.images.preprocessing import decoded_side, to_square
+from ml.images.preprocessing import decoded_side, to_pixels, to_square_image
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.inference import Session
 from tests.support.serving import ROOT, Flair, paused, serving, wait_until
@@ -79,7 +79,7 @@ def decode(path: Path, image_size: int) -> np.ndarray:
     """What `ml.images.preprocessing.prepare_image` gives, without its checks."""
     with Image.open(path) as image:
         image.draft("RGB", (decoded_side(image_size),) * 2)
-        return to_square(image.convert("RGB"), image_size)
+        return to_pixels(to_square_image(image.convert("RGB"), image_size))
 
 
 def bare_worker(kind: str, paths: list[Path], ready, times) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from ml.data.loading import load_dataset, scan_dataset
 from ml.evaluation.metrics import wilson_interval
 from ml.images.preprocessing import decode_image, decoded_side, to_pixels, to_square_image
-from ml.reports import track
+from ml.progress import track
 from ml.serving.calibration import log_loss
 from ml.serving.fusion import fuse_probabilities
 from ml.serving.inference import Classifier

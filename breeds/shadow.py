@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from django.db.models import Exists, Max, OuterRef, QuerySet, Subquery
@@ -37,15 +38,10 @@ def answer_in_shadow(version: ClassifierVersion, photos: QuerySet, track: Callab
     """
     classifier = classifier_of(version, num_threads)
     wanted = list(_unanswered(version, photos).values_list("pk", flat=True))
-    done = iter(track(range(len(wanted)), "answering in shadow", len(wanted)))
-    for start in range(0, len(wanted), BLOCK):
-        found = photos.in_bulk(wanted[start : start + BLOCK])
-        answers = []
-        for photo in found.values():
-            answers.append(_answer(classifier, version, photo))
-            next(done, None)
+    blocks = (photos.in_bulk(wanted[start : start + BLOCK]).values() for start in range(0, len(wanted), BLOCK))
+    each = iter(track((photo for block in blocks for photo in block), "answering in shadow", len(wanted)))
+    while answers := [_answer(classifier, version, photo) for photo in islice(each, BLOCK)]:
         ShadowAnswer.objects.bulk_create(answers, ignore_conflicts=True)
-    next(done, None)  # so that a progress bar ends, too
     return len(wanted)
 
 

@@ -4,24 +4,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from breeds.models import Review
+from ml import MLError
+from ml.data.datasets import MANIFEST, breeds_of, choose_breeds
+from ml.data.reviewed import ReviewedPhoto, write_reviewed
+from ml.progress import Track
 
 
-def export_reviews(out: Path, *, track: Callable) -> tuple[int, list[tuple[str, str]]]:
+def export_reviews(out: Path, *, track: Track) -> tuple[int, list[tuple[str, str]]]:
     """Write every photo that a person named one breed for below `out`.
 
     Returns their number, and the path and the reason of each that cannot be read. Raises `MLError`.
     """
-    from ml.data.reviewed import write_reviewed
-
     reviews = Review.objects.counting().naming_a_breed().select_related("breed", "photo")
     photos = [_reviewed_photo(review) for review in reviews.iterator(chunk_size=2000)]
     left_out = write_reviewed(out, photos, track=track)
     return len(photos) - len(left_out), left_out
 
 
-def _reviewed_photo(review: Review):
-    from ml.data.reviewed import ReviewedPhoto
-
+def _reviewed_photo(review: Review) -> ReviewedPhoto:
     photo = review.photo
     return ReviewedPhoto(
         name=photo.export_name,
@@ -52,13 +52,10 @@ def add_review_arguments(parser) -> None:
     own.add_argument("--reviews", type=Path, help="the same from a folder that export_training_set wrote")
 
 
-def reviews_of(options: dict, folder: Path, say: Callable[[str], None], track: Callable) -> Path | None:
+def reviews_of(options: dict, folder: Path, say: Callable[[str], None], track: Track) -> Path | None:
     """The export that was asked for: that of the database is written to `folder`, unless it is there already."""
     if not options["from_reviews"]:
         return options["reviews"]
-    from ml import MLError
-    from ml.data.datasets import MANIFEST
-
     if options["reviews"]:
         raise MLError("Expected --from-reviews or --reviews. Received: both.")
     if not (folder / MANIFEST).is_file():
@@ -71,15 +68,6 @@ def reviews_of(options: dict, folder: Path, say: Callable[[str], None], track: C
 
 def chosen_labels(dataset: Path | None, reviews: Path | None, wish: str | None) -> list[str] | None:
     """`--breeds`: of the dataset, or names that are only among the reviews; `None` for all."""
-    from ml.data.datasets import breeds_of, choose_breeds
-
     if not wish:
         return None
     return choose_breeds(dataset or reviews, wish, more=breeds_of(reviews) if reviews else ())
-
-
-def in_command(options: dict) -> str:
-    """The options as they are written into a report."""
-    if options["from_reviews"]:
-        return " --from-reviews"
-    return f" --reviews {options['reviews'].name}" if options["reviews"] else ""

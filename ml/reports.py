@@ -1,13 +1,10 @@
-"""What people see of a run: a progress bar while it goes on, one page with its data beside it at the end."""
+"""Reports: one page, with its data beside it."""
 
 import base64
 import dataclasses
 import io
-import json
 import math
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from html import escape
 from numbers import Integral, Real
 from pathlib import Path
@@ -16,10 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ml.files import write_whole
+from ml.files import write_json, write_whole
 
 COLOURS = ("#9c4221", "#2b6777", "#c58b2a", "#5d7a3a", "#7b5aa6", "#8a8178")
 
@@ -164,7 +159,7 @@ class Report:
         """
         folder.mkdir(parents=True, exist_ok=True)
         data = {"title": self.title, "command": self.command, **data}
-        write_whole(folder / "report.json", (json.dumps(plain(data), indent=2, ensure_ascii=False) + "\n").encode())
+        write_json(folder / "report.json", plain(data))
         write_whole(folder / "index.html", self._page().encode())
         return folder / "index.html"
 
@@ -194,19 +189,6 @@ def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (9,
     return figure, figure.subplots(rows, columns, **options)
 
 
-def counted_lines(say: Callable[[str], None], what: str, seconds: float = 10.0) -> Callable[[int, int], None]:
-    """A `progress(done, total)` in photos that says a line now and then, and at the end."""
-    said = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if done == total or time.monotonic() - said > seconds:
-            said = time.monotonic()
-            say(f"{what}: {done:,} of {total:,} photos")
-
-    return progress
-
-
 def plain(value):
     """The same value of what JSON knows: no NaN, no numpy, no path, no dataclass."""
     if dataclasses.is_dataclass(value):
@@ -220,33 +202,6 @@ def plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.as_posix() if isinstance(value, Path) else value
-
-
-def track(
-    items: Iterable, description: str, total: int | None = None, say: Callable[[str], None] | None = None
-) -> Iterator:
-    """Pass `items` on under a progress bar; plain lines to `say` (every 10 s and at the end) where no terminal is."""
-    total = len(items) if total is None else total
-    console = Console(stderr=True)
-    return _bar(items, description, total, console) if console.is_terminal else _lines(items, description, total, say)
-
-
-def _bar(items, description, total, console) -> Iterator:
-    columns = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=console, transient=True) as progress:
-        yield from progress.track(items, total, description=description)
-
-
-def _lines(items, description, total, say) -> Iterator:
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-    start = said = time.monotonic()
-    done = 0
-    for done, item in enumerate(items, 1):
-        yield item
-        if time.monotonic() - said > 10 and done < total:
-            said = time.monotonic()
-            say(f"{description}: {done:,} of {total:,}")
-    say(f"{description}: {done:,} of {total:,} in {time.monotonic() - start:.0f} s")
 
 
 def _cell(value) -> str:

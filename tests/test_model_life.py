@@ -79,6 +79,8 @@ def test_it_says_what_a_new_version_would_change_and_changes_nothing(reviewed, o
     ) in said
     found = json.loads((tmp_path / "page" / "report.json").read_text())
     assert found["by_breed"] == [{"breed": "pug", "photos": 2, "right now": 1, "right then": 1, "gained": 1, "lost": 1}]
+    version = ClassifierVersion.objects.exclude(pk=old.pk).get().version
+    assert found["command"] == f"manage.py repredict --model {version} --shadow --out page"
     assert (tmp_path / "page" / "index.html").read_text().count("<figure>") == 2
     assert before == (list(Photo.objects.order_by("pk").values()), list(Prediction.objects.order_by("pk").values()))
     assert ClassifierVersion.objects.active() == old

@@ -13,15 +13,18 @@ import shutil
 import tarfile
 import unicodedata
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ml import BadDataset, UnreadableImage
+from ml.files import sha256_of
 from ml.images.duplicates import difference_hash, group_near_duplicates
+from ml.images.imagefile import inspect_image
 from ml.images.preprocessing import decode_image
+from ml.progress import Track, no_track
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".heic"}
 SPLITS = ("train", "val", "test")
@@ -33,12 +36,21 @@ PREPARED = "flair-prepared-dataset-1"
 REVIEWED = "flair-reviewed-photos-1"
 
 
-class Fingerprint(NamedTuple):
-    """A file of a dataset; `error` is empty for a photo that can be read, else why it can not."""
+@dataclass(frozen=True)
+class PhotoFile:
+    """One file of a dataset. `path` is relative to its root; width and height are in pixels, upright.
 
-    path: Path
-    sha256: str
-    dhash: int
+    A file that cannot be read has an `error`, and only its path, label and size in bytes besides.
+    """
+
+    path: str
+    label: str
+    bytes: int = 0
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+    dhash: int = 0
     error: str = ""
 
 
@@ -76,6 +88,11 @@ class Dataset:
     def part(self, split: str) -> list[Item]:
         return [item for item in self.items if item.split == split]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Photos in each split."""
+        return {split: len(self.part(split)) for split in SPLITS}
+
     def read(self, item: Item) -> bytes:
         return (self.root / item.path).read_bytes()
 
@@ -106,8 +123,7 @@ def unpack_dataset(source: Path, cache_dir: Path) -> Path:
         return source
     if not source.is_file() or not tarfile.is_tarfile(source):
         raise BadDataset(f"Expected a folder or a tar archive with one folder per breed. Received: {source}.")
-    with source.open("rb") as file:
-        folder = cache_dir / f"{source.name.split('.')[0]}-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    folder = cache_dir / f"{source.name.split('.')[0]}-{sha256_of(source)[:12]}"
     if not folder.exists():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -211,21 +227,21 @@ def paths_by_label(root: Path) -> dict[str, list[Path]]:
     }
 
 
-def split_photos(root: Path, by_label: dict[str, list[Fingerprint]], *, seed: int, fractions) -> list[Item]:
+def split_photos(by_label: dict[str, list[PhotoFile]], *, seed: int, fractions) -> list[Item]:
     """The photos of all breeds, near-duplicates together, each with its split.
 
     Groups that span breeds are for training: their breed is in doubt, so that they can measure nothing.
     """
-    photos = [(label, photo) for label, found in by_label.items() for photo in found]
+    photos = [photo for of_label in by_label.values() for photo in of_label]
     groups: dict[str, dict[str, list[int]]] = {label: {} for label in by_label}
     shared = set()
-    for members in group_near_duplicates([photo.dhash for _, photo in photos]):
-        labels = sorted({photos[i][0] for i in members})
-        name = f"{'+'.join(labels)}:{min(photos[i][1].sha256 for i in members)[:16]}"
+    for members in group_near_duplicates([photo.dhash for photo in photos]):
+        labels = sorted({photos[i].label for i in members})
+        name = f"{'+'.join(labels)}:{min(photos[i].sha256 for i in members)[:16]}"
         if len(labels) > 1:
             shared.add(name)
         for label in labels:
-            groups[label][name] = [i for i in members if photos[i][0] == label]
+            groups[label][name] = [i for i in members if photos[i].label == label]
     splits = dict.fromkeys(shared, "train")
     for label, named in groups.items():
         free = [(name, len(members)) for name, members in named.items() if name not in shared]
@@ -235,21 +251,19 @@ def split_photos(root: Path, by_label: dict[str, list[Fingerprint]], *, seed: in
             raise BadDataset(f"Expected photos of {label} enough for {', '.join(SPLITS)}. Received: {received}.")
         splits |= mine
     return [
-        Item(photos[i][1].path.relative_to(root).as_posix(), label, photos[i][1].sha256, name, splits[name])
+        Item(photos[i].path, label, photos[i].sha256, name, splits[name])
         for label, named in groups.items()
         for name, members in named.items()
         for i in members
     ]
 
 
-def refuse_two_breeds_of_one_photo(root: Path, by_label: dict[str, list[Fingerprint]]) -> None:
-    seen: dict[str, tuple[str, Path]] = {}
-    for label, photos in by_label.items():
-        for photo in photos:
-            other_label, other = seen.setdefault(photo.sha256, (label, photo.path))
-            if other_label != label:
-                paths = " and ".join(path.relative_to(root).as_posix() for path in (other, photo.path))
-                raise BadDataset(f"Expected one breed per photo. Received: {paths}, the same file.")
+def refuse_two_breeds_of_one_photo(photos: Iterable[PhotoFile]) -> None:
+    seen: dict[str, PhotoFile] = {}
+    for photo in photos:
+        other = seen.setdefault(photo.sha256, photo)
+        if other.label != photo.label:
+            raise BadDataset(f"Expected one breed per photo. Received: {other.path} and {photo.path}, the same file.")
 
 
 def class_root(folder: Path) -> Path:
@@ -268,16 +282,27 @@ def _visible_folders(folder: Path) -> list[Path]:
     return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
 
 
-def fingerprint(path: Path) -> Fingerprint:
+def read_files(root: Path, paths: dict[str, list[Path]], track: Track = no_track) -> list[PhotoFile]:
+    """Read every file of each label, in their order."""
+    files = [(root, label, path) for label, of_label in paths.items() for path in of_label]
+    with ThreadPoolExecutor() as pool:
+        return list(track(pool.map(_read_file, *zip(*files, strict=True)), "reading photos", len(files)))
+
+
+def _read_file(root: Path, label: str, path: Path) -> PhotoFile:
+    """Return an error as a part of the result; never raise it."""
+    name, size = path.relative_to(root).as_posix(), 0
     try:
         image_bytes = path.read_bytes()
-        return Fingerprint(
-            path, hashlib.sha256(image_bytes).hexdigest(), difference_hash(decode_image(image_bytes, 64))
-        )
+        size = len(image_bytes)
+        facts = inspect_image(image_bytes)
+        dhash = difference_hash(decode_image(image_bytes, 64))
     except UnreadableImage as error:
-        return Fingerprint(path, "", 0, str(error))
-    except OSError as error:  # a broken link, or a file that we may not read: told, as any other
-        return Fingerprint(path, "", 0, error.strerror or str(error))
+        return PhotoFile(name, label, size, error=str(error))
+    except OSError as error:  # a broken link, or a file without permission to read
+        return PhotoFile(name, label, size, error=error.strerror or str(error))
+    sha256 = hashlib.sha256(image_bytes).hexdigest()
+    return PhotoFile(name, label, size, facts.format, facts.width, facts.height, sha256, dhash)
 
 
 def assign_split(groups: list[tuple[str, int]], *, seed: int, fractions) -> dict[str, str]:

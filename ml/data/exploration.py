@@ -1,10 +1,7 @@
 """What is in a dataset? Counts, sizes, copies and damage, before anything is trained on it."""
 
-import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,40 +10,23 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from ml import UnreadableImage
 from ml.data.datasets import (
     FRACTIONS,
     SPLITS,
+    PhotoFile,
     assign_split,
     class_root,
     paths_by_label,
+    read_files,
     read_manifest,
 )
-from ml.images.duplicates import NEAR_DUPLICATE_BITS, difference_hash, group_near_duplicates
-from ml.images.imagefile import inspect_image
+from ml.images.duplicates import NEAR_DUPLICATE_BITS, group_near_duplicates
 from ml.images.preprocessing import decode_image
+from ml.progress import Track, no_track
 from ml.reports import PICTURE_SIDE, Report, subplots
 
 SAMPLED_BREEDS, SAMPLED_PHOTOS = 10, 6
 SHOWN_GROUPS, SHOWN_OF_A_GROUP, SHOWN_FILES = 24, 6, 200
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One file of a dataset. `path` is relative to its root; width and height are in pixels, upright.
-
-    A file that cannot be read has an `error`, and only its path, label and size in bytes besides.
-    """
-
-    path: str
-    label: str
-    bytes: int = 0
-    format: str = ""
-    width: int = 0
-    height: int = 0
-    sha256: str = ""
-    dhash: int = 0
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,19 +35,19 @@ class Exploration:
 
     root: Path
     labels: list[str]
-    files: list[Photo]
+    files: list[PhotoFile]
 
     @cached_property
-    def photos(self) -> list[Photo]:
+    def photos(self) -> list[PhotoFile]:
         return [photo for photo in self.files if not photo.error]
 
     @cached_property
-    def unreadable(self) -> list[Photo]:
+    def unreadable(self) -> list[PhotoFile]:
         return [photo for photo in self.files if photo.error]
 
     @cached_property
-    def by_label(self) -> dict[str, list[Photo]]:
-        found: dict[str, list[Photo]] = {label: [] for label in self.labels}
+    def by_label(self) -> dict[str, list[PhotoFile]]:
+        found: dict[str, list[PhotoFile]] = {label: [] for label in self.labels}
         for photo in self.photos:
             found[photo.label].append(photo)
         return found
@@ -89,17 +69,20 @@ class Exploration:
         return [label for label in self.labels if self.by_label[label] and not _divides(label, self.by_label[label])]
 
     @cached_property
-    def copies(self) -> list[list[Photo]]:
+    def copies(self) -> list[list[PhotoFile]]:
         """Files with the same bytes, wherever they are."""
-        return _groups_of(self.photos, lambda photo: photo.sha256)
+        same = defaultdict(list)
+        for photo in self.photos:
+            same[photo.sha256].append(photo)
+        return [group for group in same.values() if len(group) > 1]
 
     @cached_property
-    def two_breeds(self) -> list[list[Photo]]:
+    def two_breeds(self) -> list[list[PhotoFile]]:
         """The same photo filed under several breeds: no training takes the dataset before one is removed."""
         return [group for group in self.copies if len({photo.label for photo in group}) > 1]
 
     @cached_property
-    def near_duplicates(self) -> list[list[Photo]]:
+    def near_duplicates(self) -> list[list[PhotoFile]]:
         """Different files whose difference hashes are at most `NEAR_DUPLICATE_BITS` apart; across breeds as well."""
         different = list({photo.sha256: photo for photo in self.photos}.values())
         groups = [group for group in group_near_duplicates([photo.dhash for photo in different]) if len(group) > 1]
@@ -108,7 +91,7 @@ class Exploration:
         )
 
     @cached_property
-    def across_breeds(self) -> list[list[Photo]]:
+    def across_breeds(self) -> list[list[PhotoFile]]:
         """Near-duplicates of which one may be in the wrong folder."""
         return [group for group in self.near_duplicates if len({photo.label for photo in group}) > 1]
 
@@ -136,34 +119,15 @@ class Exploration:
         }
 
 
-def explore(folder: Path, *, track: Callable[[Iterable, str, int], Iterable] = lambda items, *_: items) -> Exploration:
+def explore(folder: Path, *, track: Track = no_track) -> Exploration:
     """Read every file below `folder` that is named like a photo; a prepared folder by its manifest.
 
-    `track(items, description, total)` may show progress. Raises `BadDataset` where `folder` is none, or two of its
-    folders are one breed. Unreadable files and photos under two breeds are found, not raised.
+    Raises `BadDataset` where `folder` is none, or two of its folders are one breed. Unreadable files and photos under
+    two breeds are found, not raised.
     """
     root = class_root(folder)
-    paths = _paths(root)
-    files = [(label, path) for label in sorted(paths) for path in paths[label]]
-    with ThreadPoolExecutor() as pool:
-        found = list(track(pool.map(lambda file: look_at(root, *file), files), "reading photos", len(files)))
-    return Exploration(root, sorted(paths), found)
-
-
-def look_at(root: Path, label: str, path: Path) -> Photo:
-    """Everything about one file, from its bytes. An error is part of the answer, never raised."""
-    name, size = path.relative_to(root).as_posix(), 0
-    try:
-        image_bytes = path.read_bytes()
-        size = len(image_bytes)
-        facts = inspect_image(image_bytes)
-        dhash = difference_hash(decode_image(image_bytes, 64))
-    except UnreadableImage as error:
-        return Photo(name, label, size, error=str(error))
-    except OSError as error:
-        return Photo(name, label, size, error=error.strerror or str(error))
-    sha256 = hashlib.sha256(image_bytes).hexdigest()
-    return Photo(name, label, size, facts.format, facts.width, facts.height, sha256, dhash)
+    paths = dict(sorted(_paths(root).items()))
+    return Exploration(root, list(paths), read_files(root, paths, track))
 
 
 def _paths(root: Path) -> dict[str, list[Path]]:
@@ -176,17 +140,10 @@ def _paths(root: Path) -> dict[str, list[Path]]:
     return {label: sorted(files) for label, files in paths.items()}
 
 
-def _divides(label: str, photos: list[Photo]) -> bool:
+def _divides(label: str, photos: list[PhotoFile]) -> bool:
     groups = group_near_duplicates([photo.dhash for photo in photos])
     named = [(f"{label}:{min(photos[i].sha256 for i in group)[:16]}", len(group)) for group in groups]
     return set(assign_split(named, seed=0, fractions=FRACTIONS).values()) == set(SPLITS)
-
-
-def _groups_of(photos: list[Photo], key) -> list[list[Photo]]:
-    groups = defaultdict(list)
-    for photo in photos:
-        groups[key(photo)].append(photo)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _spread(values: np.ndarray) -> dict:
@@ -337,11 +294,11 @@ def _spread_over(items: list, number: int) -> list:
     return items[:: math.ceil(len(items) / number)] if items else []
 
 
-def _picture(found: Exploration, photo: Photo) -> Image.Image:
+def _picture(found: Exploration, photo: PhotoFile) -> Image.Image:
     return decode_image((found.root / photo.path).read_bytes(), 2 * PICTURE_SIDE)
 
 
-def _names(group: list[Photo]) -> str:
+def _names(group: list[PhotoFile]) -> str:
     """`pug: a.jpg, b.jpg`, breed after breed."""
     files = defaultdict(list)
     for photo in group:

@@ -2,9 +2,7 @@
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from ml import BadDataset
@@ -17,8 +15,8 @@ from ml.data.datasets import (
     Item,
     breeds_of,
     class_root,
-    fingerprint,
     paths_by_label,
+    read_files,
     read_items,
     read_manifest,
     refuse_fewer_than_two,
@@ -26,8 +24,9 @@ from ml.data.datasets import (
     refuse_unknown,
     split_photos,
 )
-from ml.data.reviewed import PREFIX, Track, no_track, read_reviewed, split_reviewed
+from ml.data.reviewed import is_reviewed, read_reviewed, split_reviewed
 from ml.images.duplicates import group_near_duplicates
+from ml.progress import Track, no_track
 
 
 def load_dataset(
@@ -53,22 +52,13 @@ def load_dataset(
     refuse_unknown(root, labels, paths)
     paths = {label: files for label, files in paths.items() if not labels or label in labels}
     refuse_fewer_than_two(root, paths)
-    every = [path for files in paths.values() for path in files]
-    with ThreadPoolExecutor() as pool:
-        prints = iter(track(pool.map(fingerprint, every), "reading photos", len(every)))
-        by_label = {label: list(islice(prints, len(files))) for label, files in paths.items()}
-        next(prints, None)  # so that a progress bar ends, too
-    unreadable = [
-        (photo.path.relative_to(root).as_posix(), photo.error)
-        for found in by_label.values()
-        for photo in found
-        if photo.error
-    ]
-    readable = {label: [photo for photo in found if not photo.error] for label, found in by_label.items()}
-    refuse_two_breeds_of_one_photo(root, readable)
-    items = split_photos(root, readable, seed=seed, fractions=fractions)
-    dhashes = {photo.sha256: photo.dhash for found in by_label.values() for photo in found}
-    return Dataset(root, sorted(items, key=lambda item: item.path), unreadable=tuple(unreadable), dhashes=dhashes)
+    photos = read_files(root, paths, track)
+    unreadable = tuple((photo.path, photo.error) for photo in photos if photo.error)
+    readable = [photo for photo in photos if not photo.error]
+    refuse_two_breeds_of_one_photo(readable)
+    by_label = {label: [photo for photo in readable if photo.label == label] for label in paths}
+    items = sorted(split_photos(by_label, seed=seed, fractions=fractions), key=lambda item: item.path)
+    return Dataset(root, items, unreadable=unreadable, dhashes={photo.sha256: photo.dhash for photo in readable})
 
 
 def scan_dataset(folder: Path) -> Dataset:
@@ -77,13 +67,11 @@ def scan_dataset(folder: Path) -> Dataset:
     if (manifest := read_manifest(root)) is not None:
         prepared = _load_prepared(root, manifest, None)
         return replace(prepared, items=[replace(item, split="all") for item in prepared.items])
-    with ThreadPoolExecutor() as pool:
-        items = [
-            Item(photo.path.relative_to(root).as_posix(), label, photo.sha256, f"{label}:{photo.sha256[:16]}", "all")
-            for label, files in paths_by_label(root).items()
-            for photo in pool.map(fingerprint, files)
-            if not photo.error
-        ]
+    items = [
+        Item(photo.path, photo.label, photo.sha256, f"{photo.label}:{photo.sha256[:16]}", "all")
+        for photo in read_files(root, paths_by_label(root))
+        if not photo.error
+    ]
     return Dataset(root, items)
 
 
@@ -160,11 +148,10 @@ def _joined(base: Dataset, own: Dataset) -> Dataset:
 
 def _twins(base: Dataset, own: Dataset) -> set[str]:
     """Groups of the base that hold a near-duplicate of a reviewed photo."""
-    photos = [(item, base.dhashes[item.sha256]) for item in base.items]
-    photos += [(item, own.dhashes[item.sha256]) for item in own.items]
-    found = set()
-    for members in group_near_duplicates([dhash for _, dhash in photos]):
-        groups = {photos[i][0].group for i in members}
-        if any(group.startswith(PREFIX) for group in groups):
-            found |= groups
-    return {group for group in found if not group.startswith(PREFIX)}
+    photos = [*base.items, *own.items]
+    dhashes = [dataset.dhashes[item.sha256] for dataset in (base, own) for item in dataset.items]
+    twins = set()
+    for members in group_near_duplicates(dhashes):
+        if any(is_reviewed(photos[i]) for i in members):
+            twins |= {photos[i].group for i in members if not is_reviewed(photos[i])}
+    return twins

@@ -13,7 +13,6 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from PIL import Image
 from ml import BadDataset, MLError, UnreadableImage
 from ml.data.datasets import FRACTIONS, MANIFEST, PREPARED, SPLITS, UNFINISHED, Dataset, Item, class_root
 from ml.data.loading import load_joined
-from ml.files import write_whole
+from ml.files import write_json, write_whole
 from ml.images.preprocessing import (
-    STEPS,
+    CLASSIC_STEPS,
     apply_steps,
     check_steps,
     decode_image,
@@ -34,20 +33,14 @@ from ml.images.preprocessing import (
     preprocessing_id,
     to_square_image,
 )
+from ml.progress import Track, no_track
 from ml.reports import Report, subplots
 
 STANFORD_DOGS_URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar"  # Khosla et al., 2011; 757 MB
 
-CLASSIC = tuple(STEPS)
 MAX_SIZE = 1024
 BLOCK = 1 << 20
 SHOWN_PHOTOS = 4
-
-Track = Callable[[Iterable, str, int], Iterable]
-
-
-def no_track(items: Iterable, description: str, total: int) -> Iterable:
-    return items
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Recipe:
     """What decides every pixel and the split: a square of `image_size` pixels, `steps` (names of `STEPS`), `seed`."""
 
     image_size: int = 224
-    steps: tuple[str, ...] = CLASSIC
+    steps: tuple[str, ...] = CLASSIC_STEPS
     seed: int = 0
     fractions: tuple[float, float, float] = FRACTIONS
 
@@ -118,7 +111,7 @@ def prepare_dataset(
         items = [item for item in dataset.items if item.path in written]
         dataset = Dataset(dataset.root, items, unreadable=(*dataset.unreadable, *unreadable))
         _write_report(dataset, rows, out, recipe, command)
-        write_whole(out / MANIFEST, _json(settings | {"items": rows}))
+        write_json(out / MANIFEST, settings | {"items": rows}, indent=1)
         (out / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise MLError(
@@ -164,7 +157,7 @@ def _words(value) -> str:
 def _start(out: Path, settings: dict, dataset: Dataset) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / MANIFEST).is_file():
-        write_whole(out / UNFINISHED, _json(settings))
+        write_json(out / UNFINISHED, settings, indent=1)
     for folder in {(out / prepared_path(item)).parent for item in dataset.items}:
         folder.mkdir(parents=True, exist_ok=True)
         for left_behind in folder.glob("*.part"):
@@ -223,10 +216,6 @@ def _read_prepared(path: Path, recipe: Recipe) -> Image.Image | None:
             return image if (image.mode, image.size) == (mode, (recipe.image_size,) * 2) else None
     except (OSError, SyntaxError, ValueError):
         return None
-
-
-def _json(value) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------

@@ -7,24 +7,23 @@ A group is all photos of one animal with their near-duplicates, and is never div
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ml import BadDataset, MLError, UnreadableImage
 from ml.data.datasets import FRACTIONS, MANIFEST, REVIEWED, SPLITS, UNFINISHED, Dataset, Item, read_items
-from ml.files import write_whole
+from ml.files import sha256_of, write_json, write_whole
 from ml.images.duplicates import difference_hash, group_near_duplicates
 from ml.images.preprocessing import decode_image
-
-Track = Callable[[Iterable, str, int], Iterable]
+from ml.progress import Track, no_track
 
 # A breed that the base set lacks is learned from at least so many photos, of at least so many dogs.
 MIN_PHOTOS = 10
 MIN_DOGS = 3
 
-PREFIX = "shelter:"  # of the groups of reviewed photos, also where they were prepared or joined
+GROUP_PREFIX = "shelter:"  # of reviewed photos, also where they were prepared or joined
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,7 @@ class ReviewedPhoto:
 
 
 def is_reviewed(item: Item) -> bool:
-    return item.group.startswith(PREFIX)
-
-
-def no_track(items: Iterable, description: str, total: int) -> Iterable:
-    return items
+    return item.group.startswith(GROUP_PREFIX)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -67,7 +62,7 @@ def write_reviewed(out: Path, photos: list[ReviewedPhoto], *, track: Track = no_
     _refuse_other_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / UNFINISHED, _json({"version": REVIEWED}))
+        write_json(out / UNFINISHED, {"version": REVIEWED}, indent=1)
         (out / MANIFEST).unlink(missing_ok=True)
         with ThreadPoolExecutor() as pool:
             found = list(track(pool.map(lambda photo: _write_photo(out, photo), photos), "writing photos", len(photos)))
@@ -76,7 +71,7 @@ def write_reviewed(out: Path, photos: list[ReviewedPhoto], *, track: Track = no_
         rows = _rows(written)
         _remove_others(out, {row["path"] for row in rows})
         content = {"version": REVIEWED, "steps": [], "image_size": None, "items": rows, "left_out": left_out}
-        write_whole(out / MANIFEST, _json(content))
+        write_json(out / MANIFEST, content, indent=1)
         (out / UNFINISHED).unlink()
     except OSError as error:
         raise MLError(
@@ -102,7 +97,7 @@ def _write_photo(out: Path, photo: ReviewedPhoto) -> tuple[str, int] | Exception
     """(SHA-256, difference hash) of the file; the error of a photo that is missing or cannot be decoded."""
     path = out / photo.path
     try:
-        is_there = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == photo.sha256
+        is_there = path.is_file() and sha256_of(path) == photo.sha256
         image_bytes = path.read_bytes() if is_there else photo.read()
         prints = hashlib.sha256(image_bytes).hexdigest(), difference_hash(decode_image(image_bytes, 64))
     except (FileNotFoundError, UnreadableImage) as error:
@@ -114,13 +109,14 @@ def _write_photo(out: Path, photo: ReviewedPhoto) -> tuple[str, int] | Exception
 
 
 def _rows(written: list[tuple[ReviewedPhoto, str, int]]) -> list[dict]:
-    groups = _groups([photo.animal for photo, _, _ in written], [dhash for _, _, dhash in written])
+    first_of: dict[str, int] = {}  # animal -> its first photo
+    same_animal = [(first_of.setdefault(photo.animal, i), i) for i, (photo, _, _) in enumerate(written) if photo.animal]
     names = [""] * len(written)
-    for members in groups:
+    for members in group_near_duplicates([dhash for _, _, dhash in written], same_animal):
         animals = sorted({written[i][0].animal for i in members} - {""})
         first = animals[0] if animals else min(written[i][1] for i in members)[:16]
         for i in members:
-            names[i] = PREFIX + first
+            names[i] = GROUP_PREFIX + first
     rows = [
         {
             "path": photo.path, "label": photo.label, "sha256": sha256, "dhash": f"{dhash:016x}", "group": name,
@@ -129,27 +125,6 @@ def _rows(written: list[tuple[ReviewedPhoto, str, int]]) -> list[dict]:
         for (photo, sha256, dhash), name in zip(written, names, strict=True)
     ]  # fmt: skip
     return sorted(rows, key=lambda row: row["path"])
-
-
-def _groups(animals: list[str], dhashes: list[int]) -> list[list[int]]:
-    """Positions that share an animal or are near-duplicates, directly or in a chain."""
-    leader = list(range(len(animals)))
-
-    def lead(i: int) -> int:
-        while leader[i] != i:
-            i = leader[i]
-        return i
-
-    of_animal: dict[str, list[int]] = {}
-    for i, animal in enumerate(animals):
-        of_animal.setdefault(animal or f"photo {i}", []).append(i)
-    for members in (*of_animal.values(), *group_near_duplicates(dhashes)):
-        for i in members[1:]:
-            leader[lead(i)] = lead(members[0])
-    groups: dict[int, list[int]] = {}
-    for i in range(len(animals)):
-        groups.setdefault(lead(i), []).append(i)
-    return list(groups.values())
 
 
 def _remove_others(out: Path, paths: set[str]) -> None:
@@ -161,10 +136,6 @@ def _remove_others(out: Path, paths: set[str]) -> None:
         folder.rmdir()
 
 
-def _json(value) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +143,7 @@ def read_reviewed(root: Path, manifest: dict, labels: list[str] | None) -> Datas
     """Every photo in one part called `all`, after a look at every byte."""
     items = read_items(root, manifest, labels)
     for item in items:
-        if hashlib.sha256((root / item.path).read_bytes()).hexdigest() != item.sha256:
+        if sha256_of(root / item.path) != item.sha256:
             raise BadDataset(f"Expected the photos of {root} as they were exported. Received: {item.path}, changed.")
     return Dataset(root, items, dhashes={row["sha256"]: int(row["dhash"], 16) for row in manifest["items"]})
 

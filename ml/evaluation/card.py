@@ -1,10 +1,16 @@
 """The model card of a checkpoint (Mitchell et al., 2019), written from what was measured on it."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
-CARD = """# {name} {version}
+from ml.serving.checkpoint import Checkpoint
 
-What a dog on a photo looks like, among {num_labels} labels. Made on {created} from {backbone}.
+CARD = """# {checkpoint.name} {checkpoint.version}
+
+What a dog on a photo looks like, among {num_labels} labels. Made on {checkpoint.created} from {checkpoint.backbone}.
 
 ## Use
 
@@ -21,9 +27,9 @@ every figure here flatters, and photos of a shelter, with people and gardens aro
 
 ## Recipe
 
-    {command}
+    {origin.command}
 
-{recipe}
+{origin.recipe}
 Batch normalisation folded into the convolutions, weights rounded to float16 with few bits, exported to LiteRT.
 
 ## Figures
@@ -33,127 +39,131 @@ On the {test} test photos, from JPEG bytes through the exported file, as the com
 
 | measure | value | interval |
 |---|---|---|
-| top-1 | {top1} | {top1_interval} |
-| top-3 | {top3} | {top3_interval} |
-| top-5 | {top5} | {top5_interval} |
-| log loss (nats) | {loss:.3f} | {loss_interval} |
-| expected calibration error, 15 bins | {ece:.2%} | {ece_interval} |
-| photos that get a breed | {breed_share:.1%} | {breed_share_interval} |
-| … and it is right | {breed_precision} | {breed_interval} |
-| photos that get only a group | {group_share:.1%} | {group_share_interval} |
-| … and it is right | {group_precision} | {group_interval} |
-| unsure | {unsure_share:.1%} | {unsure_share_interval} |
-| dogs taken for no dog | {not_a_dog_share:.1%} | {not_a_dog_share_interval} |
-| photos of breeds never seen by the head that get a breed | {unseen} | {unseen_interval} |
-| … by nothing that was trained | {left_out} | {left_out_interval} |
-| top-1 where the answer is one of 20 breeds, mean of {draws} draws | {few} | {few_interval} |
-| photos without a dog taken for a dog | {without_dog} | {without_dog_interval} |
-| … at the threshold that 95 % of dogs reach | {at_95} | {at_95_interval} |
+{rows}
 
 {reviewed}Hardest labels on the test photos (right of all): {worst}.
 
 "Never seen by the head": each fifth of the breeds was left out of a linear head on the same features, and of the
 familiarity; thresholds were chosen on val. The features themselves were tuned on all breeds.
-{left_out_words}
+{left_out}
 Photos without a dog are the half that nothing was chosen on. Not measured here: whole photos instead of crops,
 mixed-breed dogs.
 """
 
 
-def write_card(folder, *, checkpoint, recipe: str, command: str, counts: dict, manifest: str, figures: dict,
-               worst: list[str]) -> None:  # fmt: skip
-    """Write `card.md`. `figures` are those of `ml.evaluation.metrics` on the test split."""
+LEVELS = {
+    "breed": "photos that get a breed",
+    "group": "photos that get only a group",
+    "unsure": "unsure",
+    "not_a_dog": "dogs taken for no dog",
+}
 
-    def interval(pair) -> str:
-        return f"{pair[0]:.1%} to {pair[1]:.1%}" if pair else ""
 
-    decisions = figures["decisions"]
-    precisions = {
-        f"{level}_{key}": value
-        for level in ("breed", "group")
-        for key, value in (
-            (
-                "precision",
-                f"{decisions[level]['precision']:.1%}" if "precision" in decisions[level] else "no such photo",
-            ),
-            ("interval", interval(decisions[level].get("interval"))),
+@dataclass(frozen=True)
+class Origin:
+    """Where a network comes from, for `info.json` and the card. `recipe` says in words how it was trained.
+
+    `photos`: their number in each split; `dataset_manifest`: the hash of the dataset.
+    """
+
+    name: str
+    backbone: str
+    image_size: int
+    steps: tuple[str, ...]
+    recipe: str
+    command: str
+    config: dict
+    git_commit: str
+    photos: dict[str, int]
+    dataset_manifest: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """The card of a checkpoint. `figures` are those on the test split, `worst` its hardest labels."""
+
+    figures: dict
+    checkpoint: Checkpoint
+    origin: Origin
+    worst: list[str]
+
+    def write(self, folder: Path) -> None:
+        text = CARD.format(
+            checkpoint=self.checkpoint,
+            origin=self.origin,
+            num_labels=len(self.checkpoint.labels),
+            manifest=self.origin.dataset_manifest[:12],
+            rows="\n".join(f"| {measure} | {value} | {interval} |" for measure, value, interval in self._rows()),
+            reviewed=_on_reviewed(self.figures.get("reviewed")),
+            worst=", ".join(self.worst),
+            left_out=_on_breeds_left_out(self.figures.get("breeds_left_out")),
+            **self.origin.photos,
         )
-    }
-    text = CARD.format(
-        name=checkpoint.name,
-        version=checkpoint.version,
-        num_labels=len(checkpoint.labels),
-        created=checkpoint.created,
-        backbone=checkpoint.backbone,
-        command=command,
-        recipe=recipe,
-        manifest=manifest[:12],
-        loss=figures["loss"],
-        ece=figures["ece"],
-        worst=", ".join(worst),
-        unseen="–"
-        if figures["unseen_breeds"]["called_breed"] is None
-        else f"{figures['unseen_breeds']['called_breed']:.1%} of {figures['unseen_breeds']['n']}",
-        unseen_interval=interval(figures["unseen_breeds"].get("interval")),
-        loss_interval="{:.3f} to {:.3f}".format(*figures["loss_interval"]),
-        ece_interval="{:.2%} to {:.2%}".format(*figures["ece_interval"]),
-        **_of_others(figures, interval),
-        **_of_left_out(figures.get("breeds_left_out"), interval),
-        reviewed=_on_reviewed(figures.get("reviewed"), interval),
-        **counts,
-        **{f"top{k}": f"{figures[f'top{k}']:.1%}" for k in (1, 3, 5)},
-        **{f"top{k}_interval": interval(figures[f"top{k}_interval"]) for k in (1, 3, 5)},
-        **{f"{level}_share": decisions[level]["share"] for level in decisions},
-        **{f"{level}_share_interval": interval(decisions[level]["share_interval"]) for level in decisions},
-        **precisions,
-    )
-    (folder / "card.md").write_text(text)
+        (folder / "card.md").write_text(text)
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        """(measure, value, interval)."""
+        figures = self.figures
+        for name in ("top1", "top3", "top5"):
+            yield name.replace("top", "top-"), f"{figures[name]:.1%}", _interval(figures[f"{name}_interval"])
+        yield "log loss (nats)", f"{figures['loss']:.3f}", _interval(figures["loss_interval"], ".3f")
+        yield "expected calibration error, 15 bins", f"{figures['ece']:.2%}", _interval(figures["ece_interval"], ".2%")
+        for level, words in LEVELS.items():
+            row = figures["decisions"][level]
+            yield words, f"{row['share']:.1%}", _interval(row["share_interval"])
+            if level in ("breed", "group"):
+                right = f"{row['precision']:.1%}" if "precision" in row else "no such photo"
+                yield "… and it is right", right, _interval(row.get("interval"))
+        yield from self._rows_of_others()
+
+    def _rows_of_others(self) -> Iterator[tuple[str, str, str]]:
+        """Unseen breeds, few breeds, and photos without a dog."""
+        unseen, few = self.figures["unseen_breeds"], self.figures["few_breeds"]
+        called = "–" if unseen["called_breed"] is None else f"{unseen['called_breed']:.1%} of {unseen['n']}"
+        yield "photos of breeds never seen by the head that get a breed", called, _interval(unseen.get("interval"))
+        if left_out := self.figures.get("breeds_left_out"):
+            called, interval = f"{left_out['breed']:.1%} of {left_out['n']}", _interval(left_out["breed_interval"])
+        else:
+            called, interval = "not measured", ""
+        yield "… by nothing that was trained", called, interval
+        measure = "top-1 where the answer is one of 20 breeds, mean of {} draws"
+        if few:
+            yield measure.format(few["draws"]), f"{few['top1']:.1%}", _interval(few["interval"])
+        else:
+            yield measure.format("no"), "–", ""
+        measures = "photos without a dog taken for a dog", "… at the threshold that 95 % of dogs reach"
+        if passed := self.figures.get("without_dog"):
+            yield measures[0], f"{passed['accepted']:.1%} of {passed['n']}", _interval(passed["accepted_interval"])
+            yield measures[1], f"{passed['accepted_at_95']:.1%}", _interval(passed["accepted_at_95_interval"])
+        else:
+            yield from ((measure, "not measured", "") for measure in measures)
 
 
-def _of_others(figures: dict, interval) -> dict[str, str]:
-    few, found = figures["few_breeds"], figures.get("without_dog")
-    cells = {
-        "few": f"{few['top1']:.1%}" if few else "–",
-        "few_interval": interval(few["interval"]) if few else "",
-        "draws": few["draws"] if few else "no",
-        "without_dog": "not measured",
-        "at_95": "not measured",
-    }
-    cells |= {"without_dog_interval": "", "at_95_interval": ""}
-    if found:
-        cells["without_dog"] = f"{found['accepted']:.1%} of {found['n']}"
-        cells["at_95"] = f"{found['accepted_at_95']:.1%}"
-        cells["without_dog_interval"] = interval(found["accepted_interval"])
-        cells["at_95_interval"] = interval(found["accepted_at_95_interval"])
-    return cells
+def _interval(pair: tuple[float, float] | None, digits: str = ".1%") -> str:
+    return f"{pair[0]:{digits}} to {pair[1]:{digits}}" if pair else ""
 
 
-def _of_left_out(found: dict | None, interval) -> dict[str, str]:
+def _on_breeds_left_out(found: dict | None) -> str:
     if not found:
-        words = "Of breeds that are new to them, too, more may get one: not measured (`train --fewer-breeds`)."
-        return {"left_out": "not measured", "left_out_interval": "", "left_out_words": words}
+        return "Of breeds that are new to them, too, more may get one: not measured (`train --fewer-breeds`)."
     stages = ", ".join(f"({size}, {epochs})" for size, epochs in found["stages"]) or "none, a head alone"
-    return {
-        "left_out": f"{found['breed']:.1%} of {found['n']}",
-        "left_out_interval": interval(found["breed_interval"]),
-        "left_out_words": f'"By nothing that was trained": classifier {found["version"]}, tuned on '
+    known = found["known"]
+    rightly = "" if known["precision"] is None else f", {known['precision']:.1%} of them rightly"
+    return (
+        f'"By nothing that was trained": classifier {found["version"]}, tuned on '
         f"{found['known_breeds']} of the breeds alone ({stages}), with\nits own thresholds, before every photo of the "
         f"other {found['breeds']}. A further {found['group']:.1%} get a group, {found['unsure']:.1%} are unsure.\n"
-        f"Of dogs that it knows it names {_named(found['known'])}. The backbone's pretraining has seen all of them.",
-    }
+        f"Of dogs that it knows it names {known['share']:.1%}{rightly}. "
+        "The backbone's pretraining has seen all of them."
+    )
 
 
-def _named(known: dict) -> str:
-    rightly = "" if known["precision"] is None else f", {known['precision']:.1%} of them rightly"
-    return f"{known['share']:.1%}{rightly}"
-
-
-def _on_reviewed(own: dict | None, interval) -> str:
+def _on_reviewed(own: dict | None) -> str:
     if not own:
         return ""
     return (
         f"On the {own['n']} of them that are the shelter's own, reviewed by people: top-1 {own['top1']:.1%} "
-        f"({interval(own['top1_interval'])}), log loss {own['loss']:.3f}.\n\n"
+        f"({_interval(own['top1_interval'])}), log loss {own['loss']:.3f}.\n\n"
     )
 
 

@@ -20,23 +20,8 @@ class DeckRow:
     seconds: float | None = None
 
 
-# What the deck calls a model -> its figures. The keys are those of `deck_key`.
-DECK = {
-    "cnn 3": DeckRow("CNN_model", 3, 0.494505, 0.939130, 68.6),
-    "cnn tuned 3": DeckRow("best_model", 3, 0.571429, 0.887784, 41.1),
-    "cnn tuned augmented 3": DeckRow("best_model_aug", 3, 0.549451, 0.938868, 49.6),
-    "cnn-extra augmented 3": DeckRow("CNN_model_aug", 3, 0.505495, 1.395484, 101.6),
-    "cnn-extra tuned augmented 3": DeckRow("best_model_aug2", 3, 0.527473, 0.970796, 56.9),
-    "cnn 120": DeckRow("CNN on 120 breeds", 120, 0.0560, 4.5959),
-    "vgg16 3": DeckRow("model_vgg16", 3, 0.681319, 0.825224, 333.3),
-    "resnet50 3": DeckRow("model_resnet", 3, 0.912088, 0.262377, 109.7),
-    "xception 3": DeckRow("model_xception", 3, 0.945055, 0.207006, 198.5),
-    "transfer 3": DeckRow("Xception, tuned", 3, 0.9560, 0.1918),
-    "transfer 20": DeckRow("Xception, tuned", 20, 0.7846, 0.6246),
-    "transfer 50": DeckRow("Xception, tuned", 50, 0.7339, 0.8535),
-    "transfer 120": DeckRow("Xception, tuned", 120, 0.6307, 1.3417),
-    "fine-tune 20": DeckRow("Xception, last 15 layers", 20, 0.7682, 1.0555),
-}
+# The keys are those of `deck_key`.
+DECK = {key: DeckRow(**row) for key, row in json.loads(Path(__file__).with_name("deck.json").read_text()).items()}
 
 
 @dataclass(frozen=True)

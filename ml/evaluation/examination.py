@@ -1,6 +1,6 @@
 """A classifier before photos whose breed is known: every figure, and a report one can read."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ml.evaluation.metrics import (
     worst_pairs,
 )
 from ml.images.preprocessing import to_pixels
+from ml.progress import Track, no_track
 from ml.reports import Report, subplots
 from ml.serving.inference import Classifier
 
@@ -57,9 +58,7 @@ class Examination:
         return np.array([self.classifier.energy(*row) for row in zip(self.logits, self.embeddings, strict=True)])
 
 
-def examine(
-    classifier: Classifier, dataset: Dataset, items: list[Item], progress: Callable = lambda items, _description: items
-) -> Examination:
+def examine(classifier: Classifier, dataset: Dataset, items: list[Item], track: Track = no_track) -> Examination:
     """Answer every photo as in serving. Raises `MLError` for labels or steps that the classifier does not have."""
     checkpoint = classifier.checkpoint
     position = {label.slug: index for index, label in enumerate(checkpoint.labels)}
@@ -76,7 +75,7 @@ def examine(
         square = prepared_square(dataset, item, checkpoint.image_size, checkpoint.steps)
         return classifier.session(to_pixels(square))
 
-    answers = [answer(item) for item in progress(items, "answering")]
+    answers = [answer(item) for item in track(items, "answering", len(items))]
     logits, embeddings = (np.stack([answer[name] for answer in answers]) for name in ("logits", "embedding"))
     return Examination(
         classifier, dataset, items, logits, embeddings, np.array([position[item.label] for item in items])
@@ -112,6 +111,24 @@ def report_examination(
     ]
     report.write(folder, {"figures": figures, "labels": labels, "worst_pairs": pairs, "confusion_matrix": matrix})
     return figures
+
+
+def in_words(figures: dict) -> Iterator[str]:
+    """Lines for a terminal."""
+    yield (
+        f"top-1 {_share(figures['top1'])} ({_interval(figures['top1_interval'])}) of {figures['n']} photos, "
+        f"top-3 {_share(figures['top3'])}, loss {figures['loss']:.3f}, calibration error {_share(figures['ece'])}"
+    )
+    if few := figures["few_breeds"]:
+        yield f"among {few['breeds']} breeds (mean of {few['draws']} draws): top-1 {_share(few['top1'])}"
+    for level, row in figures["decisions"].items():
+        right = f", right {_share(row['precision'])}" if "precision" in row else ""
+        yield f"decision {level}: {_share(row['share'])} of photos{right}"
+    if passed := figures.get("without_dog"):
+        yield (
+            f"of {passed['n']} photos without a dog {_share(passed['accepted'])} are taken for one, "
+            f"{_share(passed['accepted_at_95'])} where 95 % of these dogs are"
+        )
 
 
 def _figures_section(report: Report, figures: dict) -> None:

@@ -22,6 +22,7 @@ STEPS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "equalise": ImageOps.equalize,
     "gaussian": lambda image: image.filter(ImageFilter.GaussianBlur(radius=1)),
 }
+CLASSIC_STEPS = tuple(STEPS)
 
 
 def prepare_image(image_bytes: bytes, image_size: int, steps: Iterable[str] = ()) -> np.ndarray:
@@ -107,11 +108,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         canvas = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(canvas, rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def to_square(image: Image.Image, image_size: int) -> np.ndarray:
-    """`to_square_image` of an RGB image as (image_size, image_size, 3) uint8."""
-    return np.asarray(to_square_image(image, image_size))
 
 
 def to_square_image(image: Image.Image, image_size: int) -> Image.Image:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ml import BadCheckpoint, MLError
-from ml.files import write_json
+from ml.files import sha256_of, write_json
 from ml.images.preprocessing import preprocessing_id
 from ml.serving.calibration import Calibration
 from ml.serving.decision import Label, Thresholds
@@ -62,7 +62,7 @@ def seal_checkpoint(folder: Path, *, steps: tuple[str, ...] = (), **info) -> str
 
     `steps`: those of `ml.images.preprocessing` that follow the centre crop.
     """
-    files = {name: _sha256(folder / name) for name in HASHED_PARTS if (folder / name).exists()}
+    files = {name: sha256_of(folder / name) for name in HASHED_PARTS if (folder / name).exists()}
     version = _version_of(files)
     way_in = {"preprocessing": preprocessing_id(steps), "steps": steps}
     write_json(folder / "info.json", {"version": version, **way_in, **info, "files": files})
@@ -84,7 +84,7 @@ def _verified(folder: Path) -> Checkpoint:
     for name, expected in info.get("files", {}).items():
         if not (folder / name).is_file():
             raise BadCheckpoint(f"Expected the file {name} in the checkpoint {folder}. Received: nothing there.")
-        if _sha256(folder / name) != expected:
+        if sha256_of(folder / name) != expected:
             raise BadCheckpoint(
                 f"Expected {name} of {folder} to have SHA-256 {expected[:12]}…. Received: another file."
             )
@@ -124,10 +124,6 @@ def _read_json(folder: Path, name: str):
         raise BadCheckpoint(f"Expected a checkpoint folder with {name}. Received: {folder} without it.") from None
     except ValueError as error:
         raise BadCheckpoint(f"Expected JSON in {folder / name}. Received: {error}.") from None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _version_of(files: dict[str, str]) -> str:

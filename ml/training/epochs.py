@@ -84,28 +84,6 @@ def in_words(figures: dict) -> str:
     return ", ".join(shown)
 
 
-@keras.saving.register_keras_serializable("flair")
-class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of (B, C) logits, softened by label smoothing (Szegedy et al., 2016).
-
-    Targets are (B,) integer labels, or (B, C) probabilities, of a teacher say.
-    """
-
-    def __init__(self, smoothing: float = 0.0, name="smoothed_crossentropy", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.smoothing = smoothing
-
-    def call(self, y_true, y_pred):
-        num_classes = y_pred.shape[-1]
-        if len(y_true.shape) < 2 or y_true.shape[-1] != num_classes:
-            y_true = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32"), num_classes)
-        y_true = y_true * (1 - self.smoothing) + self.smoothing / num_classes
-        return keras.ops.categorical_crossentropy(y_true, y_pred, from_logits=True)
-
-    def get_config(self):
-        return {**super().get_config(), "smoothing": self.smoothing}
-
-
 def validate(logits: np.ndarray, label_index: np.ndarray) -> dict:
     """Top-1 and log loss of (N, num_classes) logits."""
     top1 = float((logits.argmax(axis=1) == label_index).mean())

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import convert_to_constants  # private: tried with TensorFlow 2.21
 
+from ml.serving.calibration import softmax
 from ml.training.networks import with_embedding
 
 
@@ -17,14 +20,11 @@ def export_litert(model: keras.Model, image_size: int, path: Path) -> None:
 
     Weights are stored as float16 and computed with as float32.
     """
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     network = with_embedding(model, image_size)
     pixels = tf.TensorSpec((1, image_size, image_size, network.input.shape[-1]), tf.float32, name="pixels")
     traced = tf.function(lambda pixels: network(pixels, training=False)).get_concrete_function(pixels)
     # A graph of constants is saved and converted in a third of the time that one of variables takes.
-    frozen, names = convert_variables_to_constants_v2(traced), sorted(traced.structured_outputs)
+    frozen, names = convert_to_constants.convert_variables_to_constants_v2(traced), sorted(traced.structured_outputs)
     named = tf.function(lambda pixels: dict(zip(names, frozen(pixels), strict=True))).get_concrete_function(pixels)
     with tempfile.TemporaryDirectory() as folder, _only_errors():
         without_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -58,8 +58,6 @@ def export_compressed(model: keras.Model, image_size: int, path: Path) -> None:
 
 def parity(model: keras.Model, session, images: np.ndarray) -> float:
     """Largest difference of a probability between Keras and the runtime on (N, H, W, 3) uint8 images."""
-    from ml.serving.calibration import softmax
-
     keras_probs = softmax(np.asarray(model.predict_on_batch(images.astype(np.float32))))
     runtime_probs = softmax(np.stack([session(image)["logits"] for image in images]))
     return float(np.abs(keras_probs - runtime_probs).max())

@@ -10,8 +10,9 @@ import hashlib
 import os
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import keras
@@ -20,7 +21,9 @@ from keras import layers
 
 from ml import BadDataset, MLError
 from ml.data.datasets import Dataset, Item
+from ml.files import sha256_of
 from ml.images.preprocessing import PREPROCESSING_ID, prepare_image
+from ml.progress import Track, no_track
 from ml.serving.inference import SessionPool
 from ml.training.export import export_litert
 from ml.training.networks import EMBEDDING_LAYER, LOGITS_LAYER
@@ -34,14 +37,13 @@ def embed(
     items: list[Item],
     cache_dir: Path,
     image_size: int,
-    progress: Callable[[int, int], None] | None = None,
+    track: Track = no_track,
 ) -> np.ndarray:
     """(N, D) float32 embeddings of the centre view of `items`, in their order, as `runtime_file` computes them.
 
-    `progress` receives (photos done, photos in all); those from the cache are done at once. Raises `BadDataset` for
-    no photos or a photo that changed since the dataset was scanned, `UnreadableImage` for one that does not decode,
-    `BadCheckpoint` for a file that is no network, and `MLError` for a network of another image size or one that
-    gives NaN.
+    `track` shows the progress of those that the cache lacks. Raises `BadDataset` for no photos or a photo that changed
+    since the dataset was scanned, `UnreadableImage` for one that does not decode, `BadCheckpoint` for a file that is
+    no network, and `MLError` for a network of another image size or one that gives NaN.
     """
     if not items:
         raise BadDataset("Expected photos to embed. Received: none.")
@@ -50,18 +52,12 @@ def embed(
     wanted = dict(zip(contents, items, strict=True))
     known = cache.read(set(wanted))
     missing = [(sha256, item) for sha256, item in wanted.items() if sha256 not in known]
-    tell = progress or (lambda done, total: None)
-    tell(len(known), len(wanted))
     if missing:
         sessions = SessionPool(runtime_file)
         if sessions.image_size != image_size:
             raise MLError(f"Expected a network for {image_size}-pixel images. Received: one for {sessions.image_size}.")
-        for start in range(0, len(missing), PHOTOS_PER_FILE):
-            part = missing[start : start + PHOTOS_PER_FILE]
-            fresh = {}
-            for sha256, embedding in _embed_all(sessions, dataset, part, image_size):
-                fresh[sha256] = embedding
-                tell(len(known) + len(fresh), len(wanted))
+        answers = iter(track(_embed_all(sessions, dataset, missing, image_size), "features of photos", len(missing)))
+        while fresh := dict(islice(answers, PHOTOS_PER_FILE)):
             cache.write(fresh)
             known |= fresh
     return np.stack([known[sha256] for sha256 in contents])
@@ -90,9 +86,7 @@ def backbone_file(model: keras.Model, image_size: int, cache_dir: Path) -> Path:
 
 def cache_key(runtime_file: Path, image_size: int) -> str:
     """16 hexadecimal digits: everything but the photo that an embedding depends on."""
-    with runtime_file.open("rb") as file:
-        network = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(f"{network} {PREPROCESSING_ID} {image_size}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{sha256_of(runtime_file)} {PREPROCESSING_ID} {image_size}".encode()).hexdigest()[:16]
 
 
 class FeatureCache:
@@ -135,7 +129,7 @@ def _contents(dataset: Dataset, items: list[Item]) -> list[str]:
     if dataset.image_size is None:
         return [item.sha256 for item in items]
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda item: hashlib.sha256(dataset.read(item)).hexdigest(), items))
+        return list(pool.map(lambda item: sha256_of(dataset.root / item.path), items))
 
 
 def _embed_all(
@@ -150,7 +144,8 @@ def _embed_all(
         return sha256, embedding
 
     with ThreadPoolExecutor(sessions.size) as pool:
-        yield from pool.map(embed_one, *zip(*wanted, strict=True))
+        for start in range(0, len(wanted), PHOTOS_PER_FILE):
+            yield from pool.map(embed_one, *zip(*wanted[start : start + PHOTOS_PER_FILE], strict=True))
 
 
 def _read_unchanged(dataset: Dataset, item: Item, sha256: str) -> bytes:

@@ -1,4 +1,7 @@
-"""The form in which a network is shipped: batch normalisation folded, weights rounded and stored as float16."""
+"""Networks in other forms: copied, and as they are shipped, with batch normalisation folded and float16 weights.
+
+The only module that uses private parts of Keras.
+"""
 
 import zipfile
 from pathlib import Path
@@ -7,8 +10,6 @@ import h5py
 import keras
 import numpy as np
 from keras import layers
-
-from ml.training.networks import copy_network, float16_exact, set_weights, source_of
 
 FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
@@ -25,7 +26,8 @@ def fold_batch_norm(model: keras.Model, image_size: int | None) -> keras.Model:
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             source = source_of(layer)
-            if type(source) in FOLDABLE and len(source._outbound_nodes) == 1:
+            consumers = source._outbound_nodes  # private: tried with Keras 3.15
+            if type(source) in FOLDABLE and len(consumers) == 1:
                 folds[layer.name] = source
     absorbed = {source.name: model.get_layer(name) for name, source in folds.items()}
     scalings = _scalings(model)
@@ -79,6 +81,39 @@ def _folded_weights(convolution, batch_norm) -> list[np.ndarray]:
     depthwise = isinstance(convolution, layers.DepthwiseConv2D)
     shape = (kernel.shape[2], kernel.shape[3]) if depthwise else (1, -1)
     return [*kernels, kernel * factor.reshape(shape), beta + (bias - mean) * factor]
+
+
+def copy_network(model, *, image_size: int | None, clone_function=None, copy_weights=True) -> keras.Model:
+    """Clone a functional network with the input (image_size, image_size, C)."""
+
+    def call(layer, *args, **kwargs):
+        kwargs.pop("mask", None)  # recorded for batch normalisation, unknown to what stands in for it
+        return layer(*args, **kwargs)
+
+    pixels = keras.Input((image_size, image_size, model.input.shape[-1]), name="pixels")
+    clone_function = clone_function or (lambda layer: type(layer).from_config(layer.get_config()))
+    copy = keras.models.clone_model(model, input_tensors=pixels, clone_function=clone_function, call_function=call)
+    copy = keras.Model(pixels, copy.output, name=model.name)  # a clone would carry loss and optimizer with it
+    if copy_weights:
+        set_weights(copy, model.get_weights())
+    return copy
+
+
+def source_of(layer):
+    return layer.input._keras_history.operation  # private: tried with Keras 3.15
+
+
+def set_weights(model, weights: list[np.ndarray]) -> None:
+    """As `set_weights`; normalisations, which compute with copies of their weights, learn of it."""
+    model.set_weights(weights)
+    for layer in getattr(model, "layers", [model]):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
+
+
+def float16_exact(value) -> float | list[float]:
+    """The nearest that float16 can hold."""
+    return np.float16(value).astype(float).tolist()
 
 
 FLOAT16_MANTISSA_BITS = 10

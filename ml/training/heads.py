@@ -16,6 +16,7 @@ from ml.training.losses import SPARSE, compile_with
 from ml.training.networks import LOGITS_LAYER
 
 HEAD_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)  # inverse regularisation of the head, chosen on val
+HEAD_BATCH_SIZE = 32
 LEAST_DEVIATION = 0.01  # of a feature: what hardly varies is not blown up beyond what float16 holds
 
 
@@ -75,23 +76,35 @@ def build_hidden_head(features: np.ndarray, num_classes: int, settings: dict) ->
 
 
 def fit_hidden_head(
-    train, val, train_index, val_index, settings: dict, *, epochs: int = 100, patience: int = 10, say=lambda line: None
-) -> list[np.ndarray]:
-    """Adam with `settings["learning_rate"]` until val is no longer better; the weights of the best epoch.
+    train, val, train_index, val_index, num_classes: int, settings: dict, *, epochs: int = 100, patience: int = 10
+) -> tuple[list[np.ndarray], dict]:
+    """Adam with `settings["learning_rate"]` until the log loss on val stops falling for `patience` epochs.
 
-    Returns kernel (D, U) and bias (U,) of the hidden layer on the raw features, then (U, C) and (C,) of the logits.
+    Returns the weights of the best epoch, and its figures on val. The weights: kernel (D, U) and bias (U,) of the
+    hidden layer on the raw features, then (U, C) and (C,) of the logits.
     """
-    model = build_hidden_head(train, int(train_index.max()) + 1, settings)
+    model = build_hidden_head(train, num_classes, settings)
     compile_with(model, SPARSE, settings["learning_rate"])
     stopping = keras.callbacks.EarlyStopping("val_log_loss", mode="min", patience=patience, restore_best_weights=True)
     fitted = model.fit(
-        train, train_index, validation_data=(val, val_index), epochs=epochs, callbacks=[stopping], verbose=0
-    )
+        train, train_index, validation_data=(val, val_index), epochs=epochs, batch_size=HEAD_BATCH_SIZE,
+        callbacks=[stopping], verbose=0,
+    )  # fmt: skip
     best = int(np.argmin(fitted.history["val_log_loss"]))
-    say(f"hidden head: val top-1 {fitted.history['val_accuracy'][best]:.3f} after {best + 1} epochs")
     mean, deviation = _standardisation(train)
     kernel, bias, *logits = (weight for layer in model.layers[2:] for weight in layer.get_weights())
-    return [kernel / deviation[:, None], bias - (mean / deviation) @ kernel, *logits]
+    return [kernel / deviation[:, None], bias - (mean / deviation) @ kernel, *logits], figures_of(model, fitted, best)
+
+
+def figures_of(model: keras.Model, fitted: keras.callbacks.History, epoch: int) -> dict:
+    """Figures on val of a network trained by `compile_with` after an epoch, counted from 0."""
+    return {
+        "val_accuracy": fitted.history["val_accuracy"][epoch],
+        "val_log_loss": fitted.history["val_log_loss"][epoch],
+        "best_epoch": epoch + 1,
+        "epochs": len(fitted.epoch),
+        "parameters": model.count_params(),
+    }
 
 
 def _standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Networks: our own convolutional one, pretrained backbones with a linear head, and the form that is shipped.
+"""Networks: our own convolutional one, and pretrained backbones with a linear head.
 
 Every network takes pixels as they are, (N, H, W, C) in [0, 255], and gives logits; scaling to its own range is its
 first layer, softmax is not a part of it. Backend-neutral Keras: nothing here is TensorFlow's.
@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers
 
 from ml import MLError
+from ml.training.folding import copy_network, float16_exact, set_weights, source_of
 
 EMBEDDING_LAYER = "embedding"
 HIDDEN_LAYER = "hidden"
@@ -51,11 +52,6 @@ def scaled(pixels, scale: float | list[float], offset: float | list[float]):
     and round the product, which is another function than the one trained.
     """
     return keras.ops.clip(layers.Rescaling(float16_exact(scale), float16_exact(offset))(pixels), -1000.0, 1000.0)
-
-
-def float16_exact(value) -> float | list[float]:
-    """The nearest that float16 can hold."""
-    return np.float16(value).astype(float).tolist()
 
 
 @dataclass(frozen=True)
@@ -153,18 +149,6 @@ def _with_last_rescaling(body: keras.Model) -> keras.Model:
     return body
 
 
-def source_of(layer):
-    return layer.input._keras_history.operation
-
-
-def set_weights(model, weights: list[np.ndarray]) -> None:
-    """As `set_weights`; normalisations, which compute with copies of their weights, learn of it."""
-    model.set_weights(weights)
-    for layer in getattr(model, "layers", [model]):
-        if isinstance(layer, layers.Normalization):
-            layer.finalize_state()
-
-
 def _body(backbone: Backbone, weights: str | None = None, **input_spec) -> keras.Model:
     constructor = getattr(keras.applications, backbone.constructor)
     body = constructor(weights=weights, include_top=False, **input_spec)
@@ -194,19 +178,3 @@ def with_embedding(model: keras.Model, image_size: int) -> keras.Model:
         fixed.input,
         {"logits": fixed.get_layer(LOGITS_LAYER).output, "embedding": fixed.get_layer(EMBEDDING_LAYER).output},
     )
-
-
-def copy_network(model, *, image_size: int | None, clone_function=None, copy_weights=True) -> keras.Model:
-    """Clone a functional network with the input (image_size, image_size, C)."""
-
-    def call(layer, *args, **kwargs):
-        kwargs.pop("mask", None)  # recorded for batch normalisation, unknown to what stands in for it
-        return layer(*args, **kwargs)
-
-    pixels = keras.Input((image_size, image_size, model.input.shape[-1]), name="pixels")
-    clone_function = clone_function or (lambda layer: type(layer).from_config(layer.get_config()))
-    copy = keras.models.clone_model(model, input_tensors=pixels, clone_function=clone_function, call_function=call)
-    copy = keras.Model(pixels, copy.output, name=model.name)  # a clone would carry loss and optimizer with it
-    if copy_weights:
-        set_weights(copy, model.get_weights())
-    return copy

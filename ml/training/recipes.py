@@ -12,17 +12,18 @@ from ml import MLError
 from ml.data.datasets import Dataset
 from ml.data.views import centre_images, prepared_square
 from ml.files import whole_file
-from ml.images.preprocessing import STEPS, decode_image, prepare_image, to_pixels
-from ml.reports import counted_lines
+from ml.images.preprocessing import decode_image, prepare_image, to_pixels
+from ml.progress import Track, no_track
 from ml.serving.calibration import fit_temperature, log_loss, softmax
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.inference import SessionPool
 from ml.training.batches import TrainingBatches, random_affine, random_crop
-from ml.training.epochs import EpochLoop, SmoothedCrossentropy, predict_logits, validate
+from ml.training.epochs import EpochLoop, predict_logits, validate
 from ml.training.export import export_litert
 from ml.training.features import backbone_file, embed
 from ml.training.folding import fold_batch_norm
 from ml.training.heads import fit_head, fit_hidden_head
+from ml.training.losses import SmoothedCrossentropy
 from ml.training.networks import (
     HIDDEN_LAYER,
     LOGITS_LAYER,
@@ -33,7 +34,6 @@ from ml.training.networks import (
     freeze_batch_norm,
 )
 
-CLASSIC_STEPS = tuple(STEPS)
 SOFTENING = 2  # of a teacher's temperature: what it finds similar shows
 PHOTOS_TO_AVERAGE_BY = 700  # about so many of val: a large network takes minutes for each share that is tried
 
@@ -81,13 +81,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a recipe finds and leaves its files, and whom it tells."""
+    """Where a recipe finds and leaves its files; `say` receives lines for people, `track` shows progress."""
 
     folder: Path
     cache_dir: Path
     weights: Path | str | None
     say: Callable[[str], None]
     teacher: Path | None = None
+    track: Track = no_track
 
 
 @dataclass(frozen=True)
@@ -187,20 +188,24 @@ def _with_head(config: TrainingConfig, dataset: Dataset, place: Workplace) -> ke
         start = time.monotonic()
         runtime_file = backbone_file(model, config.image_size, place.cache_dir)
         parts = [dataset.part(split) for split in ("train", "val")]
-        progress = counted_lines(place.say, "features")
-        features = [embed(runtime_file, dataset, part, place.cache_dir, config.image_size, progress) for part in parts]
+        features = [
+            embed(runtime_file, dataset, part, place.cache_dir, config.image_size, place.track) for part in parts
+        ]
         place.say(f"features of {sum(map(len, parts))} photos in {time.monotonic() - start:.0f} s")
-        _fit_head(config.head, model, [*features, *map(dataset.label_index, parts)], place.say)
+        _fit_head(config.head, model, [*features, *map(dataset.label_index, parts)], len(dataset.labels), place.say)
         with whole_file(path) as partial:
             model.save_weights(partial)
     model.load_weights(path)
     return model
 
 
-def _fit_head(settings: dict, model: keras.Model, examples: list[np.ndarray], say: Callable[[str], None]) -> None:
+def _fit_head(
+    settings: dict, model: keras.Model, examples: list[np.ndarray], num_classes: int, say: Callable[[str], None]
+) -> None:
     """Give `model` a head for `examples`: features of train and val, label indices of train and val."""
     if "units" in settings:
-        *hidden, kernel, bias = fit_hidden_head(*examples, settings, say=say)
+        (*hidden, kernel, bias), figures = fit_hidden_head(*examples, num_classes, settings)
+        say(f"hidden head: val top-1 {figures['val_accuracy']:.3f} after {figures['best_epoch']} epochs")
         model.get_layer(HIDDEN_LAYER).set_weights(hidden)
     elif settings:
         kernel, bias = fit_head(*examples, strengths=(settings["strength"],), say=say)
@@ -230,16 +235,13 @@ def _fine_tune(config: TrainingConfig, model: keras.Model, dataset: Dataset, pla
         size = sizes[epoch - 1]
 
         def crop(item, rng):
-            image = decode_image(dataset.read(item), 2 * size)
-            return np.asarray(random_crop(image, size, rng)) if config.augment else _plain(dataset, item, size)
+            if not config.augment:
+                return to_pixels(prepared_square(dataset, item, size, ()))
+            return np.asarray(random_crop(decode_image(dataset.read(item), 2 * size), size, rng))
 
         return crop
 
     return _epoch_loop(config, dataset, place, pixels_of).run(model, len(sizes))
-
-
-def _plain(dataset: Dataset, item, size: int) -> np.ndarray:
-    return to_pixels(prepared_square(dataset, item, size, ()))
 
 
 def _average(config: TrainingConfig, tuned: keras.Model, before: list, dataset: Dataset, place: Workplace) -> float:

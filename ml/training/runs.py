@@ -9,17 +9,20 @@ from pathlib import Path
 import keras
 
 from ml import MLError
-from ml.data.datasets import SPLITS, Dataset
+from ml.data.datasets import Dataset
 from ml.data.loading import load_joined
+from ml.evaluation.card import Card, Origin
 from ml.files import write_json
+from ml.progress import Track, no_track
+from ml.reports import Report, subplots
 from ml.serving.checkpoint import load_checkpoint
 from ml.serving.decision import Label
 from ml.training.recipes import Trained, TrainingConfig, Workplace, train_network
-from ml.training.shipping import Origin, left_out_items, ship
+from ml.training.shipping import left_out_items, measure_shipped, ship
 
 
 class TrainingRun:
-    """One run. `say` receives a line for people about each step; `track(items, description, total)` may show progress.
+    """One run. `say` receives a line for people about each step; `track` shows progress.
 
     `teacher`: the checkpoint folder to learn from too, `without_dog`: a folder of photos without a dog, to be measured
     on too, `fewer_breeds`: a checkpoint folder of the same recipe on some of the breeds, to be measured on the others.
@@ -34,7 +37,7 @@ class TrainingRun:
         weights: Path | str | None = None,
         cache_dir: Path | None = None,
         say: Callable[[str], None] = print,
-        track: Callable = lambda items, description, total: items,
+        track: Track = no_track,
         command: str = "",
         teacher: Path | None = None,
         without_dog: Path | None = None,
@@ -42,7 +45,7 @@ class TrainingRun:
     ):
         self.config, self.folder, self.say, self.track, self.command = config, folder, say, track, command
         self.without_dog, self.fewer_breeds = without_dog, fewer_breeds
-        self.place = Workplace(folder, cache_dir or folder / "features", weights, say, teacher)
+        self.place = Workplace(folder, cache_dir or folder / "features", weights, say, teacher, track)
         self.checkpoint_dir = folder / "checkpoint"
 
     def train(
@@ -60,16 +63,19 @@ class TrainingRun:
         for path, reason in dataset.unreadable:
             self.say(f"left out: {path} ({reason})")
         self._claim_dataset(dataset)
-        counts = {split: len(dataset.part(split)) for split in SPLITS}
-        self.say(f"{len(dataset.labels)} breeds, photos: {counts}")
+        self.say(f"{len(dataset.labels)} breeds, photos: {dataset.counts}")
         if self.fewer_breeds:  # said now rather than after an hour
             left_out_items(load_checkpoint(self.fewer_breeds), dataset)
         trained = train_network(self.config, dataset, self.place)
         labels = [Label(slug, *group_of(slug)) for slug in dataset.labels]
-        origin = self._origin(trained)
-        figures = ship(
-            trained.model, dataset, labels, self.checkpoint_dir, origin, self.say, self.without_dog, self.fewer_breeds
-        )
+        origin = self._origin(trained, dataset)
+        shipped = ship(trained.model, dataset, labels, self.checkpoint_dir, origin, self.say)
+        measured = measure_shipped(shipped, without_dog=self.without_dog, fewer_breeds=self.fewer_breeds)
+        for split, figures in measured.items():
+            figures["training_seconds"] = round(trained.seconds, 1)
+            write_json(self.checkpoint_dir / f"metrics-{split}.json", figures)
+        figures = measured["test"]
+        Card(figures, shipped.classifier.checkpoint, origin, shipped.worst_labels).write(self.checkpoint_dir)
         self._report(trained, figures)
         return figures
 
@@ -88,7 +94,7 @@ class TrainingRun:
         dataset.save_manifest(self.folder / "manifest.json")
         write_json(path, {"manifest_hash": dataset.manifest_hash})
 
-    def _origin(self, trained: Trained) -> Origin:
+    def _origin(self, trained: Trained, dataset: Dataset) -> Origin:
         return Origin(
             name=self.config.name,
             backbone=self.config.recipe if self.config.is_own else self.config.backbone,
@@ -98,13 +104,12 @@ class TrainingRun:
             command=self.command,
             config=asdict(self.config),
             git_commit=git_commit(),
-            training_seconds=trained.seconds,
+            photos=dataset.counts,
+            dataset_manifest=dataset.manifest_hash,
         )
 
     def _report(self, trained: Trained, figures: dict) -> None:
         """`report/index.html`: the recipe, the curves and the figures."""
-        from ml.reports import Report
-
         report = Report(f"Training of {self.config.name}", self.command)
         report.section("Recipe")
         report.text(trained.recipe)
@@ -134,8 +139,6 @@ def _as_tuples(value):
 
 def training_curves(history: list[dict]):
     """Figure: loss and accuracy of train and val after each epoch."""
-    from ml.reports import subplots
-
     figure, axes = subplots(1, 2)
     for axis, title, names in (
         (axes[0], "loss", ("train_loss", "val_loss")),

@@ -15,7 +15,7 @@ from ml import MLError
 from ml.data.datasets import SPLITS, Dataset, Item
 from ml.data.reviewed import is_reviewed
 from ml.data.views import centre_images
-from ml.evaluation.card import worst_labels, write_card
+from ml.evaluation.card import Origin, worst_labels
 from ml.evaluation.metrics import measure, measure_answers, measure_without_dog, wilson_interval
 from ml.files import whole_file, write_json
 from ml.serving.calibration import fit_calibration
@@ -28,25 +28,10 @@ from ml.training.export import export_compressed, parity
 from ml.training.folding import FLOAT16_MANTISSA_BITS, fold_batch_norm, round_weights, save_as_float16
 from ml.training.unseen import Trial, energies_without_dog, leave_breeds_out
 
-# Of each weight of a large network, all of float16's 10 of a smaller one, which is small enough as it is: MobileNetV2
-# loses three points of accuracy to what EfficientNet-B4 does not notice. Figures are measured with them.
-MANTISSA_BITS, LARGE = 5, 6_000_000  # parameters
+# A large network keeps 5 bits of each weight, a smaller one all of float16's 10, since it is small enough as it is:
+# MobileNetV2 loses three points of accuracy to what EfficientNet-B4 does not notice. Figures are measured with them.
+LARGE_MANTISSA_BITS, LARGE_PARAMETERS = 5, 6_000_000
 PARITY_LIMIT = 1e-4  # of a probability, between Keras and the runtime
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a network comes from, for `info.json` and the card. `recipe` says in words how it was trained."""
-
-    name: str
-    backbone: str
-    image_size: int
-    steps: tuple[str, ...]
-    recipe: str
-    command: str
-    config: dict
-    git_commit: str
-    training_seconds: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +43,17 @@ class Answers:
     truth: np.ndarray
 
 
-ANSWERS = tuple(Answers.__dataclass_fields__)
+@dataclass(frozen=True)
+class Shipped:
+    """A sealed checkpoint, and the answers of its exported file to each split of its dataset."""
+
+    classifier: Classifier
+    dataset: Dataset
+    answers: dict[str, Answers]
+
+    @property
+    def worst_labels(self) -> list[str]:
+        return worst_labels(self.answers["test"].logits, self.answers["test"].truth, self.dataset.labels)
 
 
 def ship(
@@ -68,12 +63,8 @@ def ship(
     folder: Path,
     origin: Origin,
     say: Callable[[str], None],
-    without_dog: Path | None = None,
-    fewer_breeds: Path | None = None,
-) -> dict:
-    """Fold, round, export, calibrate on val, measure on val and test, seal. Returns the figures on test, those
-    on the shelter's own reviewed photos under `reviewed`, those on the photos of the folder `without_dog` under that,
-    and under `breeds_left_out` what the checkpoint folder `fewer_breeds` says of the breeds that it does not know.
+) -> Shipped:
+    """Fold, round, export, calibrate on val, seal.
 
     Raises `MLError` where the exported file is not the same function as the network.
     """
@@ -83,7 +74,6 @@ def ship(
     for split in SPLITS:
         kept = folder.with_name(f"answers-{split}.npz")
         answers[split] = _known_answers(kept, network) or _answer_all(session, dataset, split, origin, kept, network)
-    trials = leave_breeds_out(*(part for split in SPLITS for part in (answers[split].features, answers[split].truth)))
     _write_choices(folder, answers, labels)
     seal_checkpoint(
         folder,
@@ -93,11 +83,24 @@ def ship(
         steps=origin.steps,
         created=datetime.now(UTC).date().isoformat(),
         git_commit=origin.git_commit,
-        dataset_manifest=dataset.manifest_hash,
+        dataset_manifest=origin.dataset_manifest,
         command=origin.command,
         config=origin.config,
     )
-    classifier = Classifier(load_checkpoint(folder))
+    return Shipped(Classifier(load_checkpoint(folder)), dataset, answers)
+
+
+def measure_shipped(
+    shipped: Shipped, *, without_dog: Path | None = None, fewer_breeds: Path | None = None
+) -> dict[str, dict]:
+    """Figures on val and on test; those on the shelter's own reviewed photos are under `reviewed`.
+
+    Under `without_dog` are those on the photos of that folder, under `breeds_left_out` (on test alone) the decisions of
+    the checkpoint folder `fewer_breeds` on the breeds that it does not know.
+    """
+    classifier, dataset, answers = shipped.classifier, shipped.dataset, shipped.answers
+    train, val, test = ((answers[split].features, answers[split].truth) for split in SPLITS)
+    trials = leave_breeds_out(train, val, test)
     figures = {}
     for split in ("val", "test"):
         own = np.array([is_reviewed(item) for item in dataset.part(split)])
@@ -105,21 +108,9 @@ def ship(
         figures[split]["unseen_breeds"] = _of_unseen_breeds(trials, split)
         if without_dog:
             figures[split]["without_dog"] = _of_photos_without_dog(classifier, without_dog, split, answers[split])
-        if fewer_breeds and split == "test":
-            figures[split]["breeds_left_out"] = _of_breeds_left_out(Classifier.load(fewer_breeds), dataset)
-        figures[split]["training_seconds"] = round(origin.training_seconds, 1)
-        write_json(folder / f"metrics-{split}.json", figures[split])
-    write_card(
-        folder,
-        checkpoint=classifier.checkpoint,
-        recipe=origin.recipe,
-        command=origin.command,
-        counts={split: len(dataset.part(split)) for split in SPLITS},
-        manifest=dataset.manifest_hash,
-        figures=figures["test"],
-        worst=worst_labels(answers["test"].logits, answers["test"].truth, dataset.labels),
-    )
-    return figures["test"]
+    if fewer_breeds:
+        figures["test"]["breeds_left_out"] = _of_breeds_left_out(Classifier.load(fewer_breeds), dataset)
+    return figures
 
 
 def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, say: Callable) -> tuple:
@@ -142,14 +133,15 @@ def _export(model: keras.Model, dataset: Dataset, folder: Path, origin: Origin, 
 
 def mantissa_bits(parameters: int) -> int:
     """How many bits each weight of a network of so many parameters keeps after the leading one."""
-    return MANTISSA_BITS if parameters > LARGE else FLOAT16_MANTISSA_BITS
+    return LARGE_MANTISSA_BITS if parameters > LARGE_PARAMETERS else FLOAT16_MANTISSA_BITS
 
 
 def _known_answers(path: Path, network: str) -> Answers | None:
     """Those that an earlier attempt left in `path`, if it was this network that gave them."""
     try:
         with np.load(path) as kept:
-            return Answers(*(kept[name] for name in ANSWERS)) if str(kept["network"]) == network else None
+            is_same = str(kept["network"]) == network
+            return Answers(*(kept[name] for name in Answers.__dataclass_fields__)) if is_same else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -162,7 +154,7 @@ def _answer_all(
     found = _answers_to(items, session, dataset, origin)
     answers = Answers(found["logits"], found["embedding"], dataset.label_index(items))
     with whole_file(kept) as partial, partial.open("wb") as file:
-        np.savez(file, network=np.array(network), **{name: getattr(answers, name) for name in ANSWERS})
+        np.savez(file, network=np.array(network), **vars(answers))
     return answers
 
 

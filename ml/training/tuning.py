@@ -22,10 +22,11 @@ from ml.data.datasets import Dataset
 from ml.data.views import centre_images
 from ml.evaluation.metrics import wilson_interval
 from ml.files import write_json
-from ml.reports import Report, counted_lines, plain, subplots
+from ml.progress import Track, no_track
+from ml.reports import Report, plain, subplots
 from ml.serving.calibration import log_loss, softmax
 from ml.training.features import backbone_file, cache_key, embed
-from ml.training.heads import build_hidden_head, fit_head
+from ml.training.heads import figures_of, fit_head, fit_hidden_head
 from ml.training.losses import LOSSES, compile_with, targets_of
 from ml.training.networks import build_classifier, build_cnn
 
@@ -38,8 +39,8 @@ OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 class TuningConfig:
     """Everything but the number of trials that decides what a search finds.
 
-    `patience`: epochs without a better accuracy on val after which a trial ends. `steps` (see
-    `ml.images.preprocessing`) come before the own network, `backbone` before a head.
+    `patience`: epochs without a better accuracy on val (own network) or a lower log loss (head) after which a trial
+    ends. `batch_size` and `steps` (see `ml.images.preprocessing`) are of the own network, `backbone` of a head.
     """
 
     recipe: str
@@ -60,7 +61,7 @@ def cnn_space() -> keras_tuner.HyperParameters:
     space.Int("units", 32, 512, step=32)
     space.Float("dropout", 0.1, 0.7, step=0.05)
     space.Choice("learning_rate", [1e-2, 1e-3, 1e-4])
-    space.Choice("loss", list(LOSSES))
+    space.Choice("loss", list(LOSSES))  # of the slide deck's search; no effect, since both are equal on one-hot targets
     return space
 
 
@@ -122,13 +123,13 @@ def try_cnn(settings: dict, examples: Examples, config: TuningConfig) -> dict:
 
 
 def try_head(settings: dict, examples: Examples, config: TuningConfig) -> dict:
-    """Fit a head on (N, D) features. Returns its figures on val."""
+    """Fit a head on (N, D) features, as `train` does. Returns its figures on val."""
+    arrays = examples.train, examples.val, examples.train_index, examples.val_index
     if settings["head"] == "hidden":
-        model = build_hidden_head(examples.train, examples.num_classes, settings)
-        return fit_and_measure(model, LOSSES[0], settings["learning_rate"], examples, config)
-    kernel, bias = fit_head(
-        examples.train, examples.val, examples.train_index, examples.val_index, strengths=(settings["strength"],)
-    )
+        limits = {"epochs": config.epochs, "patience": config.patience}
+        _weights, figures = fit_hidden_head(*arrays, examples.num_classes, settings, **limits)
+        return figures
+    kernel, bias = fit_head(*arrays, strengths=(settings["strength"],))
     logits = examples.val @ kernel + bias
     return {
         "val_accuracy": float((logits.argmax(axis=1) == examples.val_index).mean()),
@@ -151,15 +152,8 @@ def fit_and_measure(
         callbacks=[keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=config.patience)],
         verbose=0,
     )
-    epochs = zip(fitted.history["val_accuracy"], fitted.history["val_log_loss"], fitted.epoch, strict=True)
-    accuracy, loss_in_nats, best = min(epochs, key=lambda epoch: (-epoch[0], epoch[1]))
-    return {
-        "val_accuracy": accuracy,
-        "val_log_loss": loss_in_nats,
-        "best_epoch": best + 1,
-        "epochs": len(fitted.epoch),
-        "parameters": model.count_params(),
-    }
+    figures = [figures_of(model, fitted, epoch) for epoch in fitted.epoch]
+    return min(figures, key=_merit)
 
 
 # -- the search -------------------------------------------------------------------------------------------------------
@@ -228,10 +222,17 @@ def _merit(row: dict) -> tuple[float, float]:
 
 
 class TuningRun:
-    """One search in one folder; `say` receives a line per step and per trial."""
+    """One search in one folder; `say` receives a line per step and per trial, `track` shows progress."""
 
-    def __init__(self, config: TuningConfig, folder: Path, say: Callable[[str], None], command: str = ""):
-        self.config, self.folder, self.say, self.command = config, folder, say, command
+    def __init__(
+        self,
+        config: TuningConfig,
+        folder: Path,
+        say: Callable[[str], None],
+        command: str = "",
+        track: Track = no_track,
+    ):
+        self.config, self.folder, self.say, self.command, self.track = config, folder, say, command, track
 
     def tune_cnn(self, dataset: Dataset, trials: int) -> dict:
         """Search the settings of the own network; returns the best row. Raises `MLError` for another run's folder."""
@@ -253,13 +254,12 @@ class TuningRun:
         keras.utils.set_random_seed(self.config.seed)  # without weights, the backbone is the same one every time
         model = build_classifier(self.config.backbone, len(dataset.labels), weights=weights)
         runtime_file = backbone_file(model, size, cache_dir)
-        progress = counted_lines(self.say, "features")
         return self._search(
             dataset,
             trials,
             head_space(),
             try_head,
-            lambda items: embed(runtime_file, dataset, items, cache_dir, size, progress),
+            lambda items: embed(runtime_file, dataset, items, cache_dir, size, self.track),
             features=cache_key(runtime_file, size),
         )
 

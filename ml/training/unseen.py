@@ -42,11 +42,12 @@ class Trial:
         return float(called[self.outside].mean()) if self.outside.any() else 0.0
 
 
-def leave_breeds_out(train, train_index, val, val_index, others, others_index, *, seed: int = 0) -> list[list[Trial]]:
-    """Each breed is left out of one of `FOLDS` linear heads on the (N, D) features of `train`.
+def leave_breeds_out(train, val, test, *, seed: int = 0) -> list[list[Trial]]:
+    """Each breed is left out of one of `FOLDS` linear heads. A split is its (N, D) features and (N,) label indices.
 
-    Returns the trials of each head on `val` and on `others`.
+    Returns the trials of each head on `val` and on `test`.
     """
+    (train, train_index), (val, val_index), (test, test_index) = train, val, test
     num_classes = int(train_index.max()) + 1
     if num_classes < 3:
         return []
@@ -64,7 +65,7 @@ def leave_breeds_out(train, train_index, val, val_index, others, others_index, *
         familiarity = fit_familiarity(train[seen], index[seen])
         trials.append(
             [_trial(features @ kernel + bias, familiarity(features), position[truth])
-             for features, truth in ((val, val_index), (others, others_index))]
+             for features, truth in ((val, val_index), (test, test_index))]
         )  # fmt: skip
     return trials
 

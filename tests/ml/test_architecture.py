@@ -17,6 +17,7 @@ FORBIDDEN = {
     "ml.data": {"ml.serving", "ml.evaluation", "ml.training"} | TRAINERS,
     "ml.evaluation": {"ml.training"} | TRAINERS,
     "ml.files": TRAINERS,
+    "ml.progress": TRAINERS,
     "ml.reports": TRAINERS,
     "breeds": {"shelter"} | FRAMEWORKS,
     "breeds.models": {"breeds.tasks", "breeds.admin", "breeds.words", "rest_framework"},
@@ -38,12 +39,8 @@ LAZY = {
     "breeds.management.commands.preprocess",
     "breeds.management.commands.train",
     "breeds.management.commands.tune",
-    "breeds.management.maintenance",
     "breeds.quality",
     "breeds.shadow",
-    "breeds.training_set",
-    "ml.training.export",
-    "ml.training.runs",
 }
 HEAVY = FRAMEWORKS | {"ml", "matplotlib", "rich"}
 # The one function of `breeds` that looks a model up by its name.

@@ -140,12 +140,13 @@ def test_it_shares_decisions_and_their_precision(checkpoint, colours):
 
 
 def test_the_command_writes_a_report_and_says_the_figures(checkpoint, colours, tmp_path):
-    said = run("evaluate", checkpoint, colours, "--split", "all", "--out", tmp_path)
+    said = run("evaluate", checkpoint, colours, "--split", "all", "--out", tmp_path / "a report")
     assert "top-1 100.0%" in said
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "a report" / "report.json").read_text())
+    assert report["command"] == f"manage.py evaluate {checkpoint.name} {colours.name} --split all --out 'a report'"
     assert report["figures"]["n"] == 30
     assert np.trace(report["confusion_matrix"]) == 30
-    assert "Confusion matrix" in (tmp_path / "index.html").read_text()
+    assert "Confusion matrix" in (tmp_path / "a report" / "index.html").read_text()
 
 
 def test_the_command_leaves_out_breeds_that_the_classifier_lacks_and_says_so(checkpoint, colours, tmp_path):

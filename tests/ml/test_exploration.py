@@ -14,7 +14,8 @@ from PIL import Image
 from ml.data.exploration import explore, in_words, write_report
 from ml.data.preparation import Recipe, prepare_dataset
 from ml.files import write_whole
-from ml.reports import Report, plain, subplots, track
+from ml.progress import track
+from ml.reports import Report, plain, subplots
 from tests.support.ml import corner_picture, encode, encode_turned, plain_picture, soft_picture, write_dataset
 
 
@@ -159,7 +160,7 @@ def test_it_reports_a_dataset_that_no_training_would_take(own_folder, tmp_path):
     assert data["two_breeds"] == [["pug/pug-7.jpg", "whippet/copy.jpg"]]
     assert data["empty_breeds"] == ["poodle"]
     assert [file["path"] for file in data["unreadable_files"]] == ["pug/half.jpg"]
-    assert data["command"] == "manage.py explore dogs"
+    assert data["command"] == "manage.py explore dogs --out out"
     for told in ("poodle", "pug/half.jpg", "cut short", "pug: pug-7.jpg; whippet: copy.jpg"):
         assert told in page
     assert str(tmp_path) not in page + json.dumps(data)
@@ -256,7 +257,7 @@ def test_it_keeps_the_old_page_where_the_new_one_cannot_be_written(tmp_path, mon
 
 def test_it_tells_progress_in_plain_lines_where_no_terminal_is(monkeypatch):
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr("ml.reports.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ml.progress.time.monotonic", lambda: next(clock))
     lines = []
 
     assert list(track(iter(range(10)), "reading", 10, lines.append)) == list(range(10))

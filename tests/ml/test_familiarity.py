@@ -208,7 +208,7 @@ def test_it_refuses_a_folder_without_photos(colours, tmp_path):
 def test_it_leaves_each_breed_out_once():
     (train, index), (val, val_index), (test, test_index) = (photos(range(10), seed=seed) for seed in range(3))
 
-    trials = leave_breeds_out(train, index, val, val_index, test, test_index)
+    trials = leave_breeds_out((train, index), (val, val_index), (test, test_index))
 
     for split in (0, 1):
         assert (np.sum([trial[split].outside for trial in trials], axis=0) == 1).all()
@@ -219,7 +219,7 @@ def test_it_leaves_each_breed_out_once():
 def test_it_leaves_nothing_out_of_two_breeds():
     examples = photos(range(2))
 
-    assert leave_breeds_out(*examples, *examples, *examples) == []
+    assert leave_breeds_out(examples, examples, examples) == []
 
 
 def test_it_counts_how_many_photos_of_unseen_breeds_get_a_breed():

@@ -15,6 +15,7 @@ from benchmarks import train as benchmark
 from ml import BadCheckpoint, BadDataset, MLError
 from ml.data.loading import load_dataset
 from ml.images.preprocessing import prepare_image
+from ml.progress import track
 from ml.serving.inference import Session, SessionPool
 from ml.training import features
 from ml.training.features import FeatureCache, backbone_file, cache_key, embed
@@ -142,11 +143,11 @@ def test_it_names_a_cache_by_network_preprocessing_and_size(runtime_file, tmp_pa
 
 def test_it_tells_how_far_it_is(dataset, runtime_file, tmp_path, small_files):
     embed(runtime_file, dataset, dataset.items[:5], tmp_path / "cache", 32)
-    told = []
+    lines = []
 
-    embed(runtime_file, dataset, dataset.items[:9], tmp_path / "cache", 32, lambda *counts: told.append(counts))
+    embed(runtime_file, dataset, dataset.items[:9], tmp_path / "cache", 32, lambda *of: track(*of, say=lines.append))
 
-    assert told == [(5, 9), (6, 9), (7, 9), (8, 9), (9, 9)]
+    assert lines == ["features of photos: 4 of 4 in 0 s"]
 
 
 # -- the network ------------------------------------------------------------------------------------------------------
@@ -188,9 +189,11 @@ def test_it_exports_another_backbone_under_another_name(tmp_path):
 
 
 def test_it_keeps_what_was_computed_before_it_was_killed(dataset, runtime_file, tmp_path, computed, small_files):
-    def kill_at_ten(done, _total):
-        if done == 10:
-            raise KeyboardInterrupt
+    def kill_at_ten(items, _description, _total):
+        for done, item in enumerate(items, 1):
+            if done == 10:
+                raise KeyboardInterrupt
+            yield item
 
     with pytest.raises(KeyboardInterrupt):
         embed(runtime_file, dataset, dataset.items, tmp_path / "cache", 32, kill_at_ten)
@@ -265,7 +268,8 @@ def test_it_refuses_features_that_are_no_numbers(dataset, runtime_file, tmp_path
 @pytest.mark.slow
 def test_it_lets_two_processes_fill_one_cache(dataset, runtime_file, tmp_path, computed):
     code = (
-        "import sys; from pathlib import Path; from ml import features; from ml.data.datasets import load_dataset; "
+        "import sys; from pathlib import Path; from ml.training import features; "
+        "from ml.data.loading import load_dataset; "
         "features.PHOTOS_PER_FILE = 2; runtime, dogs, cache = map(Path, sys.argv[1:]); "
         "dataset = load_dataset(dogs); print(features.embed(runtime, dataset, dataset.items, cache, 32).shape)"
     )

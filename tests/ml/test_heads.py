@@ -51,11 +51,22 @@ def test_it_fits_a_hidden_layer_to_raw_features(examples):
     shift = np.linspace(-500, 500, 16, dtype=np.float32)  # far from standardised
     settings = {"units": 32, "dropout": 0.1, "learning_rate": 1e-2, "l2": 1e-5}
 
-    hidden_kernel, hidden_bias, kernel, bias = fit_hidden_head(
-        train * 100 + shift, val * 100 + shift, train_index, val_index, settings
+    (hidden_kernel, hidden_bias, kernel, bias), figures = fit_hidden_head(
+        train * 100 + shift, val * 100 + shift, train_index, val_index, 4, settings
     )
 
     hidden = np.maximum((val * 100 + shift) @ hidden_kernel + hidden_bias, 0)
     linear_kernel, linear_bias = fit_head(*examples)
     top1 = ((hidden @ kernel + bias).argmax(axis=1) == val_index).mean()
+    assert figures["val_accuracy"] == pytest.approx(top1)
     assert top1 > ((val @ linear_kernel + linear_bias).argmax(axis=1) == val_index).mean() - 0.05
+
+
+def test_it_fits_a_head_for_breeds_that_train_lacks(examples):
+    train, val, train_index, val_index = examples
+    settings = {"units": 8, "dropout": 0.1, "learning_rate": 1e-2, "l2": 1e-5}
+    few = train_index < 3
+
+    weights, _ = fit_hidden_head(train[few], val, train_index[few], val_index, 4, settings, epochs=1)
+
+    assert weights[-1].shape == (4,)

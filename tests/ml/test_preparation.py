@@ -20,8 +20,8 @@ from PIL import Image
 from ml import BadDataset, MLError
 from ml.data.datasets import choose_breeds
 from ml.data.loading import load_dataset
-from ml.data.preparation import CLASSIC, Recipe, fetch_archive, prepare_dataset
-from ml.images.preprocessing import prepare_image
+from ml.data.preparation import Recipe, fetch_archive, prepare_dataset
+from ml.images.preprocessing import CLASSIC_STEPS, prepare_image
 from tests.support.ml import drawn_dog, encode, soft_picture, write_dataset, write_photo
 
 GREY, COLOUR = Recipe(32), Recipe(32, ())
@@ -86,7 +86,7 @@ def test_it_gives_one_channel_of_a_prepared_photo_as_of_its_original(folder, pre
 
     again = prepare_image((prepared / row["path"]).read_bytes(), 32, ("greyscale",))
 
-    assert (again == prepare_image((folder / row["source"]).read_bytes(), 32, CLASSIC)).all()
+    assert (again == prepare_image((folder / row["source"]).read_bytes(), 32, CLASSIC_STEPS)).all()
 
 
 def test_it_writes_the_same_manifest_wherever_the_photos_are(folder, prepared, tmp_path):
@@ -146,7 +146,7 @@ def test_it_shows_every_step_on_a_page_that_needs_nothing_else(prepared):
 def test_it_loads_a_prepared_folder_exactly_as_it_was_written(folder, prepared):
     original, dataset = load_dataset(folder), load_dataset(prepared)
 
-    assert (dataset.steps, dataset.image_size) == (CLASSIC, 32)
+    assert (dataset.steps, dataset.image_size) == (CLASSIC_STEPS, 32)
     assert {(i.sha256, i.label, i.group, i.split) for i in dataset.items} == {
         (i.sha256, i.label, i.group, i.split) for i in original.items
     }

@@ -23,7 +23,8 @@ from ml.images.preprocessing import (
     prepare_image,
     preprocessing_id,
     render_preview,
-    to_square,
+    to_pixels,
+    to_square_image,
 )
 from tests.support.ml import STORED_AS, corner_picture, encode, encode_turned, plain_picture, soft_picture
 
@@ -189,7 +190,7 @@ def test_it_decodes_a_large_jpeg_at_a_reduced_scale_and_comes_close_to_the_whole
     reduced = decode_image(image_bytes, 448)
 
     assert 448 <= min(reduced.size) < min(size)
-    assert distance(to_square(reduced, 224), to_square(picture, 224)) < 3
+    assert distance(to_square_image(reduced, 224), to_square_image(picture, 224)) < 3
 
 
 def test_it_decodes_whole_what_is_not_much_larger_than_needed():
@@ -301,7 +302,7 @@ def test_it_gives_one_channel_where_greyscale_is_among_the_steps_and_else_three(
 def test_it_changes_nothing_without_steps():
     image_bytes = encode(soft_picture(15, (300, 200)))
 
-    assert (prepare_image(image_bytes, 64) == to_square(decode_image(image_bytes, 128), 64)).all()
+    assert (prepare_image(image_bytes, 64) == to_pixels(to_square_image(decode_image(image_bytes, 128), 64))).all()
 
 
 def test_it_weighs_the_colours_as_the_eye_does():

@@ -224,14 +224,23 @@ def test_it_groups_photos_up_to_the_limit_and_in_chains():
     assert sorted(map(sorted, groups)) == [[0, 2, 3], [1]]
 
 
-@given(st.lists(st.integers(0, 2**64 - 1).map(lambda value: value & 0xFFFF0F), max_size=12), st.randoms())
-def test_it_groups_the_same_photos_in_any_order(hashes, rng):
-    def partition(values):
-        return sorted(sorted(values[i] for i in group) for group in group_near_duplicates(values))
+few_bits = st.lists(st.integers(0, 2**64 - 1).map(lambda value: value & 0xFFFF0F), max_size=12)
 
-    shuffled = rng.sample(hashes, len(hashes))
 
-    assert partition(shuffled) == partition(hashes)
+@given(few_bits, st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=3))
+def test_it_groups_like_a_search_from_photo_to_photo(hashes, together):
+    together = [pair for pair in together if max(pair) < len(hashes)]
+    expected, seen = [], set()
+    for start in range(len(hashes)):
+        group, waiting = set(), {start} - seen
+        while waiting:
+            group.add(i := waiting.pop())
+            near = {j for j in range(len(hashes)) if (hashes[i] ^ hashes[j]).bit_count() <= 6}
+            waiting |= (near | {j for pair in together if i in pair for j in pair}) - group
+        seen |= group
+        expected += [sorted(group)] if group else []
+
+    assert group_near_duplicates(hashes, together) == expected
 
 
 def test_it_tells_unlike_photos_apart():

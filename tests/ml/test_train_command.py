@@ -5,8 +5,8 @@ import json
 import pytest
 from django.core.management import CommandError
 
-from breeds.management.commands.train import command_line, config_of
-from ml.training.recipes import CLASSIC_STEPS
+from breeds.management.commands.train import config_of
+from ml.images.preprocessing import CLASSIC_STEPS
 from tests.support import commands
 from tests.support.ml import write_dataset
 
@@ -76,19 +76,8 @@ def test_it_lets_the_command_line_win():
     assert config.steps == ("greyscale", "gaussian")
 
 
-def test_it_keeps_the_command_without_the_folders_of_a_machine():
-    line = command_line(options("transfer", "--dataset", "/a/b/dogs.tar", "--weights", "/c/w.h5", "--out", "/d/run"))
-    assert line == (
-        "manage.py train transfer --dataset dogs.tar --out run --backbone mobilenetv2 --weights w.h5 "
-        "--image-size 224 --seed 0"
-    )
-
-
-def test_it_keeps_the_size_of_serving_in_the_command_and_the_settings():
-    given = options("transfer", "--out", "run", "--serve-size", "288", "--fewer-breeds", "/e/some")
-    assert command_line(given).endswith("--image-size 224 --serve-size 288 --seed 0")
-    assert "--fewer-breeds some " in command_line(given)
-    assert config_of(given, ()).serve_size == 288
+def test_it_keeps_the_size_of_serving_in_the_settings():
+    assert config_of(options("transfer", "--out", "run", "--serve-size", "288"), ()).serve_size == 288
 
 
 def test_it_serves_an_own_network_at_its_own_size_alone():

@@ -10,14 +10,16 @@ import pytest
 
 from ml import MLError
 from ml.data.views import centre_images, prepared_square
+from ml.images.preprocessing import CLASSIC_STEPS
 from ml.serving.decision import Label
 from ml.serving.inference import Classifier
 from ml.training import shipping
 from ml.training.batches import TrainingBatches, random_affine, random_crop
-from ml.training.epochs import SmoothedCrossentropy, predict_logits, validate
+from ml.training.epochs import predict_logits, validate
 from ml.training.heads import fit_head
+from ml.training.losses import SmoothedCrossentropy
 from ml.training.networks import build_classifier
-from ml.training.recipes import CLASSIC_STEPS, TrainingConfig, Workplace, _half_taught, train_network
+from ml.training.recipes import TrainingConfig, Workplace, _half_taught, train_network
 from ml.training.runs import TrainingRun
 from tests.support.ml import (
     BREEDS,

@@ -9,11 +9,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from keras import layers
 
-from breeds.management.commands.tune import command_line
 from ml import MLError
 from ml.data.datasets import Dataset
+from ml.serving.calibration import log_loss, softmax
 from ml.training import tuning
-from ml.training.losses import KL, LOSSES, SPARSE, KLDivergenceOfLogits, compile_with, targets_of
+from ml.training.heads import fit_hidden_head
+from ml.training.losses import KL, LOSSES, SPARSE, compile_with, targets_of
 from ml.training.networks import build_cnn
 from ml.training.tuning import (
     Examples,
@@ -169,31 +170,11 @@ def test_it_measures_both_losses_by_the_same_figures():
     assert figures[KL] == pytest.approx(figures[SPARSE], rel=1e-4)
 
 
-@pytest.mark.parametrize("targets", [np.array([0, 1, 2]), np.array([[0], [1], [2]]), np.zeros((3, 4), np.float32)])
-def test_it_never_measures_a_divergence_from_integer_targets(targets):
-    with pytest.raises(MLError, match="one-hot targets"):
-        KLDivergenceOfLogits()(targets, np.zeros((3, 3), np.float32))
-
-
-def test_it_does_not_train_by_a_divergence_from_integer_targets():
-    inputs, index = points()
-    network = linear_network()
-    compile_with(network, KL, 0.1)
-
-    with pytest.raises(Exception, match="one-hot targets"):
-        network.fit(inputs, index, verbose=0)
-
-
 def test_it_gives_each_loss_its_own_targets():
     index = np.array([2, 0])
 
     assert targets_of(SPARSE, index, 3).tolist() == [2, 0]
     assert targets_of(KL, index, 3).tolist() == [[0, 0, 1], [1, 0, 0]]
-
-
-def test_it_refuses_another_loss():
-    with pytest.raises(MLError, match="Expected a loss among"):
-        targets_of("mean_squared_error", np.array([0]), 3)
 
 
 # -- the search -------------------------------------------------------------------------------------------------------
@@ -420,6 +401,21 @@ def test_it_fits_either_head_to_raw_features(head):
     assert figures["val_log_loss"] < 0.5
 
 
+def test_it_tries_the_hidden_head_that_training_makes():
+    inputs, index = points()
+    arrays = inputs[::2], inputs[1::2], index[::2], index[1::2]
+    settings = {"head": "hidden", "units": 8, "dropout": 0.1, "learning_rate": 1e-2, "l2": 1e-6}
+    examples = Examples(arrays[0], arrays[2], arrays[1], arrays[3], 3)
+
+    keras.utils.set_random_seed(0)
+    tried = try_head(settings, examples, TuningConfig(recipe="head", epochs=5, batch_size=7))
+    keras.utils.set_random_seed(0)
+    (hidden_kernel, hidden_bias, kernel, bias), _ = fit_hidden_head(*arrays, 3, settings, epochs=5)
+
+    logits = np.maximum(arrays[1] @ hidden_kernel + hidden_bias, 0) @ kernel + bias
+    assert tried["val_log_loss"] == pytest.approx(log_loss(softmax(logits), arrays[3]), rel=1e-4)
+
+
 def test_it_shows_a_dash_where_a_trial_has_no_such_setting():
     rows = [
         {"trial": 2, "settings": {"head": "linear", "strength": 0.1}, "val_accuracy": 0.9, "val_log_loss": 0.2,
@@ -461,16 +457,3 @@ def test_it_refuses_what_it_cannot_search(dataset_folder, tmp_path, options):
         call_command("tune", "cnn", dataset=dataset_folder, out=tmp_path / "search", **options)
 
     assert not (tmp_path / "search").exists()
-
-
-def test_it_writes_down_the_command_without_the_folders_around_its_files(tmp_path):
-    options = {
-        "recipe": "head", "dataset": tmp_path / "dogs", "out": tmp_path / "search", "breeds": "pug, whippet",
-        "trials": 3, "epochs": 4, "patience": 10, "batch_size": 40, "image_size": None, "seed": 0,
-        "steps": "classic", "backbone": "tiny", "weights": tmp_path / "tiny.weights.h5",
-    }  # fmt: skip
-
-    assert command_line(options) == (
-        'manage.py tune head --dataset dogs --breeds "pug, whippet" --trials 3 --epochs 4 --patience 10 '
-        "--batch-size 40 --seed 0 --backbone tiny --weights tiny.weights.h5 --out search"
-    )

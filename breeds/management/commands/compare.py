@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from django.conf import settings
+from rich.console import Console
+from rich.table import Table
 
 from breeds.management.maintenance import MaintenanceCommand
 
@@ -13,10 +14,7 @@ class Command(MaintenanceCommand):
         parser.add_argument("runs", nargs="+", type=Path, help="folders of runs or checkpoints")
         parser.add_argument("--out", type=Path, help="folder of the report (default: in the data folder)")
 
-    def work(self, *, runs, out, **options):
-        from rich.console import Console
-        from rich.table import Table
-
+    def work(self, *, runs, **options):
         from ml.evaluation.comparison import HEADERS, read_run, report_comparison, table
 
         found = [read_run(folder) for folder in runs]
@@ -24,5 +22,4 @@ class Command(MaintenanceCommand):
         for row in table(found):
             shown.add_row(*("–" if cell is None else str(cell) for cell in row))
         Console(file=self.stdout, width=160).print(shown)
-        command = "manage.py compare " + " ".join(folder.name for folder in runs)
-        self.say(f"report: {report_comparison(found, out or settings.DATA_DIR / 'reports' / 'compare', command)}")
+        self.say(f"report: {report_comparison(found, self.report_folder('compare'), self.command_line())}")

@@ -1,8 +1,10 @@
+import os
 from pathlib import Path
 
-from django.conf import settings
-
 from breeds.management.maintenance import MaintenanceCommand
+from ml.data.datasets import Dataset, Item, breeds_of
+from ml.data.loading import load_dataset, scan_dataset
+from ml.serving.checkpoint import checkpoint_in
 
 
 class Command(MaintenanceCommand):
@@ -17,49 +19,28 @@ class Command(MaintenanceCommand):
         parser.add_argument("--without-dog", type=Path, help="photos without a dog, folder or tar, to measure on")
         parser.add_argument("--out", type=Path, help="folder of the report (default: in the data folder)")
 
-    def work(self, *, checkpoint, dataset, split, seed, out, without_dog, **options):
-        import os
-
-        from ml.data.datasets import breeds_of, unpack_dataset
-        from ml.data.loading import load_dataset, scan_dataset
-        from ml.evaluation.examination import examine, report_examination
-        from ml.serving.checkpoint import checkpoint_in
+    def work(self, *, checkpoint, dataset, split, seed, without_dog, **options):
+        from ml.evaluation.examination import examine, in_words, report_examination
         from ml.serving.inference import Classifier
         from ml.training.unseen import energies_without_dog
 
         classifier = Classifier.load(checkpoint_in(checkpoint), num_threads=os.cpu_count() or 1)
-        unpacked = unpack_dataset(dataset, settings.DATA_DIR / "datasets")
-        known = {label.slug for label in classifier.checkpoint.labels}
-        labels = sorted(known & set(breeds_of(unpacked)))
-        photos = scan_dataset(unpacked) if split == "all" else load_dataset(unpacked, seed=seed, labels=labels)
-        items = [item for item in photos.items if item.split == split]
+        folder = self.unpack(dataset)
+        photos, items = self._photos(folder, split, seed, {label.slug for label in classifier.checkpoint.labels})
+        found = examine(classifier, photos, items, self.track)
+        energies = energies_without_dog(classifier, self.unpack(without_dog)) if without_dog else None
+        out = self.report_folder(f"evaluate-{classifier.checkpoint.name}-{folder.name}")
+        for line in in_words(report_examination(found, out, self.command_line(), energies)):
+            self.say(line)
+        self.say(f"report: {out / 'index.html'}")
+
+    def _photos(self, folder: Path, split: str, seed: int, known: set[str]) -> tuple[Dataset, list[Item]]:
+        """The photos of `split` whose breed is `known`; all of them if none is, which `examine` refuses."""
+        labels = sorted(known & set(breeds_of(folder)))
+        photos = scan_dataset(folder) if split == "all" else load_dataset(folder, seed=seed, labels=labels)
+        items = photos.part(split)
         left_out = {item.label for item in items} - known
-        if left_out < {item.label for item in items}:  # otherwise it is another label set, which `examine` refuses
+        if left_out < {item.label for item in items}:
             items = [item for item in items if item.label in known]
             self.say(f"left out: {', '.join(sorted(left_out))}" if left_out else "every breed is known")
-        found = examine(
-            classifier, photos, items, lambda items, description: self.track(items, description, len(items))
-        )
-        out = out or settings.DATA_DIR / "reports" / f"evaluate-{classifier.checkpoint.name}-{unpacked.name}"
-        command = f"manage.py evaluate {checkpoint.name} {dataset.name} --split {split} --seed {seed}"
-        energies = None
-        if without_dog:
-            command += f" --without-dog {without_dog.name}"
-            energies = energies_without_dog(classifier, unpack_dataset(without_dog, settings.DATA_DIR / "datasets"))
-        figures = report_examination(found, out, command, energies)
-        low, high = figures["top1_interval"]
-        self.say(
-            f"top-1 {figures['top1']:.1%} ({low:.1%} – {high:.1%}) of {figures['n']} photos, "
-            f"top-3 {figures['top3']:.1%}, loss {figures['loss']:.3f}, calibration error {figures['ece']:.1%}"
-        )
-        if few := figures["few_breeds"]:
-            self.say(f"among {few['breeds']} breeds (mean of {few['draws']} draws): top-1 {few['top1']:.1%}")
-        for level, row in figures["decisions"].items():
-            right = f", right {row['precision']:.1%}" if "precision" in row else ""
-            self.say(f"decision {level}: {row['share']:.1%} of photos{right}")
-        if passed := figures.get("without_dog"):
-            self.say(
-                f"of {passed['n']} photos without a dog {passed['accepted']:.1%} are taken for one, "
-                f"{passed['accepted_at_95']:.1%} where 95 % of these dogs are"
-            )
-        self.say(f"report: {out / 'index.html'}")
+        return photos, items

@@ -1,7 +1,5 @@
 from pathlib import Path
 
-from django.conf import settings
-
 from breeds.management.maintenance import MaintenanceCommand
 
 
@@ -18,14 +16,12 @@ class Command(MaintenanceCommand):
             "--out", type=Path, help="folder of the page (default: reports/explore-… in the data folder)"
         )
 
-    def work(self, *, dataset, out, **options):
-        from ml.data.datasets import unpack_dataset
+    def work(self, *, dataset, **options):
         from ml.data.exploration import explore, in_words, write_report
 
         name = dataset.resolve().name.split(".")[0]
-        found = explore(unpack_dataset(dataset, settings.DATA_DIR / "datasets"), track=self.track)
+        found = explore(self.unpack(dataset), track=self.track)
         for line in in_words(found, name):
             self.say(line)
-        out = out or settings.DATA_DIR / "reports" / f"explore-{name}"
-        page = write_report(found, out, name, f"manage.py explore {dataset.name}")
+        page = write_report(found, self.report_folder(f"explore-{name}"), name, self.command_line())
         self.say(f"Page: {page}")

@@ -1,9 +1,8 @@
 from pathlib import Path
 
-from django.conf import settings
-
-from breeds.management.maintenance import MaintenanceCommand
-from breeds.training_set import add_review_arguments, chosen_labels, in_command, reviews_of
+from breeds.management.maintenance import MaintenanceCommand, steps_of
+from breeds.training_set import add_review_arguments, chosen_labels, reviews_of
+from ml import MLError
 
 
 class Command(MaintenanceCommand):
@@ -27,32 +26,22 @@ class Command(MaintenanceCommand):
                             help="fetch the Stanford Dogs archive (757 MB) to DATASET, if not there yet")  # fmt: skip
 
     def work(self, *, dataset, out, size, steps, seed, breeds, download, **options):
-        from ml import MLError
-        from ml.data.datasets import unpack_dataset
         from ml.data.preparation import STANFORD_DOGS_URL, Recipe, fetch_archive, prepare_dataset
 
         if dataset is None and not (options["from_reviews"] or options["reviews"]):
             raise MLError("Expected a dataset, --from-reviews, or both. Received: neither.")
         if dataset is None and download:
             raise MLError("Expected with --download the file of the archive, before OUT. Received: none.")
-        recipe = Recipe(size, split_names(steps), seed)
+        recipe = Recipe(size, steps_of(steps), seed)
         if download:
             fetch_archive(STANFORD_DOGS_URL, dataset, track=self.track)
-        folder = unpack_dataset(dataset, settings.DATA_DIR / "datasets") if dataset else None
-        reviews = reviews_of(options, out.with_name(f"{out.name}-reviews"), self.stdout.write, self.track)
+        folder = self.unpack(dataset)
+        reviews = reviews_of(options, out.with_name(f"{out.name}-reviews"), self.say, self.track)
         labels = chosen_labels(folder, reviews, breeds)
-        command = f"manage.py preprocess {f'{dataset.name} ' if dataset else ''}{out.name}"
-        command += f" --size {size} --steps {steps} --seed {seed}" + in_command(options)
-        command += f' --breeds "{breeds}"' if breeds else ""
         prepared = prepare_dataset(
-            folder, out, recipe, reviews=reviews, labels=labels, command=command, track=self.track
+            folder, out, recipe, reviews=reviews, labels=labels, command=self.command_line(), track=self.track
         )
         for path, reason in prepared.unreadable:
             self.say(f"left out: {path}: {reason}")
         counts = ", ".join(f"{len(prepared.part(split)):,} {split}" for split in ("train", "val", "test"))
         self.say(f"{len(prepared.labels)} breeds, {counts}. Page: {out / 'report' / 'index.html'}")
-
-
-def split_names(steps: str) -> tuple[str, ...]:
-    """`"greyscale, gaussian"` -> both; `"none"` -> none of them."""
-    return () if steps.strip() == "none" else tuple(step.strip() for step in steps.split(",") if step.strip())

@@ -1,7 +1,6 @@
 import os
 from pathlib import Path
 
-from django.conf import settings
 from django.core.management.base import CommandError
 
 from breeds import classifier as classifiers
@@ -27,26 +26,26 @@ class Command(MaintenanceCommand):
         )  # fmt: skip
         parser.add_argument("--out", type=Path, help="folder of the page (default: in the data folder)")
 
-    def work(self, *, model, filter, out, **options):
+    def work(self, *, model, filter, **options):
         if options["shadow"] and not model:
             raise CommandError("Expected --model with --shadow. Received: none.")
         try:
             version = classifiers.verified_version(model) if model else ClassifierVersion.objects.active()
-            self._shadow(version, filter, out) if options["shadow"] else self._queue(version, filter)
+            if options["shadow"]:
+                self._shadow(version, filter)
+            else:
+                self._queue(version, filter)
         except ValueError as error:
             raise CommandError(str(error)) from error
 
-    def _shadow(self, version: ClassifierVersion, filters: list[str], out: Path | None) -> None:
+    def _shadow(self, version: ClassifierVersion, filters: list[str]) -> None:
         photos = shadow.all_photos(filters)
         shadow.answer_in_shadow(version, photos, self.track, os.cpu_count() or 1)
         changes = shadow.compare(version, photos)
         for line in shadow.in_words(changes):
             self.say(line)
-        out = out or settings.DATA_DIR / "reports" / f"shadow-{version.name}-{version.version}"
-        command = " ".join(
-            ["manage.py repredict --shadow --model", version.version, *(f"--filter {wish}" for wish in filters)]
-        )
-        page = shadow.write_comparison(version, changes, out, command)
+        out = self.report_folder(f"shadow-{version.name}-{version.version}")
+        page = shadow.write_comparison(version, changes, out, self.command_line(model=version.version))
         self.say(f"Page: {page}. To let it answer: manage.py activate {version.version}")
 
     def _queue(self, version: ClassifierVersion | None, filters: list[str]) -> None:

@@ -6,8 +6,9 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from breeds.catalogue import group_of
-from breeds.management.maintenance import MaintenanceCommand
-from breeds.training_set import add_review_arguments, chosen_labels, in_command, reviews_of
+from breeds.management.maintenance import MaintenanceCommand, steps_of, weights
+from breeds.training_set import add_review_arguments, chosen_labels, reviews_of
+from ml.serving.checkpoint import checkpoint_in, load_checkpoint
 
 # What each recipe takes where the command line is silent: (learning rate, batch size, stages, patience, dropout).
 DEFAULTS = {
@@ -63,7 +64,9 @@ class Command(MaintenanceCommand):
 
         pretrained = parser.add_argument_group("pretrained backbone")
         pretrained.add_argument("--backbone", default="mobilenetv2", help="a network of keras.applications")
-        pretrained.add_argument("--weights", default="imagenet", help="imagenet (from the web), none, or a file")
+        pretrained.add_argument(
+            "--weights", type=weights, default="imagenet", help="imagenet (from the web), none, or a file"
+        )
         pretrained.add_argument("--layers", type=int, default=15, help="fine-tune: how many layers of the backbone")
         pretrained.add_argument("--teacher", type=Path, help="transfer: checkpoint whose answers are learned from too")
         pretrained.add_argument(
@@ -72,7 +75,10 @@ class Command(MaintenanceCommand):
         )  # fmt: skip
 
     def work(self, **options):
-        self._summarise(options) if options["summary"] else self._train(options)
+        if options["summary"]:
+            self._summarise(options)
+        else:
+            self._train(options)
 
     def _summarise(self, options):
         from ml.training.recipes import build_network
@@ -83,27 +89,25 @@ class Command(MaintenanceCommand):
         self.say(f"{network.count_params():,} parameters")
 
     def _train(self, options):
-        from ml.data.datasets import unpack_dataset
-        from ml.serving.checkpoint import checkpoint_in
         from ml.training.runs import TrainingRun
 
-        base, out, without_dog = options["dataset"], options["out"], options["without_dog"]
+        base, out = options["dataset"], options["out"]
         if not out or not (base or options["from_reviews"] or options["reviews"]):
             raise CommandError("Expected --dataset and --out; or --from-reviews, alone or with a --dataset, and --out.")
-        dataset = unpack_dataset(base, settings.DATA_DIR / "datasets") if base else None
+        dataset = self.unpack(base)
         reviews = reviews_of(options, out / "reviews", self.say, self.track)
         breeds = tuple(chosen_labels(dataset, reviews, options["breeds"]) or ())
         run = TrainingRun(
             config_of(options, breeds),
             out,
-            weights=weights_of(options),
+            weights=options["weights"],
             cache_dir=settings.DATA_DIR / "features",
             say=self.say,
             track=self.track,
-            command=command_line(options),
-            teacher=checkpoint_in(options["teacher"]) if options["teacher"] else None,
+            command=self.command_line(),
+            teacher=options["teacher"] and checkpoint_in(options["teacher"]),
             fewer_breeds=options["fewer_breeds"] and checkpoint_in(options["fewer_breeds"]),
-            without_dog=without_dog and unpack_dataset(without_dog, settings.DATA_DIR / "datasets"),
+            without_dog=self.unpack(options["without_dog"]),
         )
         figures = run.train(dataset, group_of, reviews=reviews)
         if own := figures.get("reviewed"):
@@ -112,8 +116,7 @@ class Command(MaintenanceCommand):
 
 
 def config_of(options: dict, breeds: tuple[str, ...]):
-    from ml.images.preprocessing import check_steps
-    from ml.training.recipes import CLASSIC_STEPS, TrainingConfig
+    from ml.training.recipes import TrainingConfig
 
     recipe, chosen = options["recipe"], dict(DEFAULTS[options["recipe"]])
     own = recipe.startswith("cnn")
@@ -123,7 +126,6 @@ def config_of(options: dict, breeds: tuple[str, ...]):
     elif "dropout" in best:
         chosen["dropout"] = best["dropout"]
     chosen |= {name: options[name] for name in chosen if options.get(name) is not None}
-    steps = {"classic": CLASSIC_STEPS, "none": ()}.get(options["steps"])
     epochs = chosen.pop("epochs")
     chosen["filters"] = tuple(chosen.get("filters", ()))
     return TrainingConfig(
@@ -134,7 +136,7 @@ def config_of(options: dict, breeds: tuple[str, ...]):
         serve_size=serve_size_of(options),
         breeds=breeds,
         head={} if own else best,
-        steps=(check_steps(options["steps"].split(",")) if steps is None else steps) if own else (),
+        steps=steps_of(options["steps"]) if own else (),
         stages=tuple(options["fine_tune"]) or (((options["image_size"], epochs),) if epochs else ()),
         layers=options["layers"] if recipe == "fine-tune" else None,
         average=recipe == "transfer",
@@ -165,41 +167,8 @@ def serve_size_of(options: dict) -> int:
 
 
 def teacher_version(options: dict) -> str:
-    from ml.serving.checkpoint import checkpoint_in, load_checkpoint
-
     if not options["teacher"]:
         return ""
     if options["recipe"] != "transfer" or not options["fine_tune"]:
         raise CommandError("Expected transfer with --fine-tune beside --teacher: only tuning learns from a teacher.")
     return load_checkpoint(checkpoint_in(options["teacher"])).version
-
-
-def weights_of(options: dict) -> Path | str | None:
-    named = options["weights"]
-    return {"none": None, "imagenet": "imagenet"}.get(named, Path(named))
-
-
-def command_line(options: dict) -> str:
-    """The command that makes this run, with the bare names of its files."""
-    parts = [f"manage.py train {options['recipe']}"]
-    for name in ("dataset", "out", "name", "breeds", "epochs", "patience", "learning_rate", "batch_size", "config",
-                 "without_dog", "fewer_breeds"):  # fmt: skip
-        if options[name]:
-            value = options[name].name if isinstance(options[name], Path) else options[name]
-            parts.append(f"--{name.replace('_', '-')} {value}")
-    parts[-1] += in_command(options)
-    if options["augment"] is not None:
-        parts.append("--augment" if options["augment"] else "--no-augment")
-    if options["recipe"].startswith("cnn"):
-        parts.append(f"--steps {options['steps']}")
-    else:
-        parts.append(f"--backbone {options['backbone']} --weights {Path(options['weights']).name}")
-        parts += [f"--fine-tune {size}:{epochs}" for size, epochs in options["fine_tune"]]
-        if options["teacher"]:
-            parts.append(f"--teacher {options['teacher'].name}")
-        if options["recipe"] == "fine-tune":
-            parts.append(f"--layers {options['layers']}")
-    parts.append(f"--image-size {options['image_size']}")
-    if options["serve_size"]:
-        parts.append(f"--serve-size {options['serve_size']}")
-    return " ".join([*parts, f"--seed {options['seed']}"])

@@ -3,7 +3,9 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from breeds.management.maintenance import MaintenanceCommand
+from breeds.management.maintenance import MaintenanceCommand, steps_of, weights
+from ml.data.datasets import choose_breeds
+from ml.data.loading import load_dataset
 
 
 class Command(MaintenanceCommand):
@@ -21,22 +23,22 @@ class Command(MaintenanceCommand):
         parser.add_argument("--breeds", default="", help="3, 20, 50, 120 or names with commas (default: all)")
         parser.add_argument("--trials", type=int, default=20)
         parser.add_argument("--epochs", type=int, default=40, help="at most so many for each trial")
-        parser.add_argument("--patience", type=int, default=10, help="epochs without a better val accuracy")
-        parser.add_argument("--batch-size", type=int, default=40)
+        parser.add_argument("--patience", type=int, default=10, help="epochs without an improvement on val")
+        parser.add_argument("--batch-size", type=int, default=40, help="cnn: photos in a batch")
         parser.add_argument("--image-size", type=int, help="pixels (default: 224, or that of a prepared folder)")
         parser.add_argument("--seed", type=int, default=0, help="of the split and the search")
         parser.add_argument("--steps", default="classic", help="cnn: classic, none, or names of steps with commas")
         parser.add_argument("--backbone", default="mobilenetv2", help="head: a network of keras.applications")
-        parser.add_argument("--weights", default="imagenet", help="head: imagenet (from the web), none, or a file")
+        parser.add_argument(
+            "--weights", type=weights, default="imagenet", help="head: imagenet (from the web), none, or a file"
+        )
 
     def work(self, **options):
-        from ml.data.datasets import choose_breeds, unpack_dataset
-        from ml.data.loading import load_dataset
         from ml.training.tuning import TuningConfig, TuningRun
 
         if min(options["trials"], options["epochs"], options["batch_size"]) < 1:
             raise CommandError("Expected --trials, --epochs and --batch-size of at least 1.")
-        folder = unpack_dataset(options["dataset"], settings.DATA_DIR / "datasets")
+        folder = self.unpack(options["dataset"])
         labels = choose_breeds(folder, options["breeds"]) if options["breeds"] else None
         dataset = load_dataset(folder, seed=options["seed"], labels=labels)
         is_cnn = options["recipe"] == "cnn"
@@ -50,31 +52,10 @@ class Command(MaintenanceCommand):
             backbone="" if is_cnn else options["backbone"],
             seed=options["seed"],
         )
-        run = TuningRun(config, options["out"], self.say, command_line(options))
+        run = TuningRun(config, options["out"], self.say, self.command_line(), self.track)
         if is_cnn:
             best = run.tune_cnn(dataset, options["trials"])
         else:
-            weights = {"none": None, "imagenet": "imagenet"}.get(options["weights"], Path(options["weights"]))
             cache_dir = settings.DATA_DIR / "features"
-            best = run.tune_head(dataset, options["trials"], weights=weights, cache_dir=cache_dir)
+            best = run.tune_head(dataset, options["trials"], weights=options["weights"], cache_dir=cache_dir)
         self.say(f"best: trial {best['trial']}, val accuracy {best['val_accuracy']:.1%}. See {options['out']}.")
-
-
-def steps_of(wish: str) -> tuple[str, ...]:
-    from ml.images.preprocessing import STEPS, check_steps
-
-    named = {"classic": tuple(STEPS), "none": ()}.get(wish)
-    return check_steps(wish.split(",")) if named is None else named
-
-
-def command_line(options: dict) -> str:
-    """The command that makes this search, with the bare names of its files."""
-    names = ["dataset", "breeds", "trials", "epochs", "patience", "batch_size", "image_size", "seed"]
-    names += ["steps"] if options["recipe"] == "cnn" else ["backbone", "weights"]
-    parts = [f"--{name.replace('_', '-')} {_bare(options[name])}" for name in names if options[name] not in (None, "")]
-    return " ".join(["manage.py tune", options["recipe"], *parts, f"--out {options['out'].name}"])
-
-
-def _bare(value) -> str:
-    name = Path(str(value)).name
-    return f'"{name}"' if " " in name else name
