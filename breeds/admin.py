@@ -48,6 +48,17 @@ class ThumbnailMixin:
         return format_html(picture, photo.get_absolute_url(), photo.thumbnail_url)
 
 
+def queue_again(model_admin, request, pks) -> None:
+    """An action of the admin: queue the photos with these keys, log it, and tell how many wait newly."""
+    photos = photo_model().objects.filter(pk__in=list(pks))
+    log_change(request.user, photos.only("original_name"), gettext("Sent to the classifier again."))
+    count = photos.classify_again()
+    text = ngettext(
+        "%(n)d photo is waiting for the classifier again.", "%(n)d photos are waiting for the classifier again.", count
+    )
+    model_admin.message_user(request, text % {"n": count}, messages.SUCCESS if count else messages.WARNING)
+
+
 class WaitingFilter(admin.SimpleListFilter):
     """Rows that wait for the classifier for longer than anybody should."""
 
@@ -135,15 +146,7 @@ class PredictionAdmin(ThumbnailMixin, ReadOnlyAdmin):
     @admin.action(description=_("Classify again"), permissions=["queue"])
     def classify_again(self, request, queryset):
         """A new answer beside the old ones, which stay."""
-        photos = photo_model().objects.filter(pk__in=list(queryset.values_list("photo", flat=True)))
-        log_change(request.user, photos, gettext("Sent to the classifier again."))
-        count = photos.classify_again()
-        text = ngettext(
-            "%(n)d photo is waiting for the classifier again.",
-            "%(n)d photos are waiting for the classifier again.",
-            count,
-        )
-        self.message_user(request, text % {"n": count}, messages.SUCCESS if count else messages.WARNING)
+        queue_again(self, request, queryset.values_list("photo", flat=True))
 
     def has_queue_permission(self, request):
         return request.user.has_perm("shelter.change_photo")

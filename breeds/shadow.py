@@ -80,9 +80,6 @@ def _answer(classifier, version: ClassifierVersion, photo) -> ShadowAnswer:
     )
 
 
-# -- what would change --------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Change:
     """One photo: what is said of it now, what would be said, and the breed that a person named, if one did."""

@@ -39,9 +39,6 @@ def _reviewed_photo(review: Review) -> ReviewedPhoto:
     )
 
 
-# -- options of the commands --------------------------------------------------------------------------------------
-
-
 def add_review_arguments(parser) -> None:
     own = parser.add_argument_group("the shelter's own photos, alone or joined with a dataset")
     own.add_argument(

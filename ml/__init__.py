@@ -20,14 +20,7 @@ class UnreadableImage(MLError):
     `reason` is a stable code, one of `REASONS`; the message says what was expected and what came.
     """
 
-    REASONS = (
-        "empty",
-        "not_an_image",
-        "truncated",
-        "too_many_pixels",
-        "too_many_scans",
-        "undecodable",
-    )
+    REASONS = ("empty", "not_an_image", "truncated", "too_many_pixels", "too_many_scans", "undecodable")
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)

@@ -4,12 +4,10 @@ from django.contrib import admin, messages
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils.html import format_html_join
 from django.utils.safestring import mark_safe
-from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
-from breeds.admin import ReadOnlyAdmin, ThumbnailMixin, WaitingFilter
-from breeds.audit import AuditedAdmin, log_change
+from breeds.admin import ReadOnlyAdmin, ThumbnailMixin, WaitingFilter, queue_again
+from breeds.audit import AuditedAdmin
 from breeds.models import ClassifierVersion, Prediction, Review, ReviewRefused
 from breeds.numbers import whole_number
 from shelter.models import Animal, ApiToken, Import, Photo, Removal, Webhook
@@ -49,11 +47,6 @@ class VersionFilter(admin.SimpleListFilter):
             return queryset
         answers = Prediction.objects.filter(version=version, status=Prediction.Status.DONE, photo=OuterRef("pk"))
         return queryset.filter(Exists(answers))
-
-
-def _fixed(photos):
-    """The same photos, though what they were chosen by changes meanwhile."""
-    return Photo.objects.filter(pk__in=list(photos.values_list("pk", flat=True)))
 
 
 @admin.register(Photo)
@@ -100,23 +93,13 @@ class PhotoAdmin(ThumbnailMixin, AuditedAdmin):
         life = {"answers": answers, "reviews": reviews.order_by("pk")}
         return super().history_view(request, object_id, life | (extra_context or {}))
 
-    # -- actions --------------------------------------------------------------------------------------------------
-
     @admin.action(description=_("Try again those that failed"), permissions=["change"])
     def retry(self, request, queryset):
         self.classify_again(request, queryset.filter(status=Photo.Status.FAILED))
 
     @admin.action(description=_("Classify again"), permissions=["change"])
     def classify_again(self, request, queryset):
-        chosen = _fixed(queryset)
-        log_change(request.user, chosen.only("original_name"), _now("Sent to the classifier again."))
-        count = chosen.classify_again()
-        text = ngettext(
-            "%(n)d photo is waiting for the classifier again.",
-            "%(n)d photos are waiting for the classifier again.",
-            count,
-        )
-        self.message_user(request, text % {"n": count}, messages.SUCCESS if count else messages.WARNING)
+        queue_again(self, request, queryset.values_list("pk", flat=True))
 
     @admin.action(description=_("Confirm what the model says"), permissions=["review"])
     def confirm(self, request, queryset):

@@ -99,9 +99,9 @@ TEMPLATES = [
                 "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ],
+            ]
         },
-    },
+    }
 ]
 
 # -- database: SQLite in the data folder, or what DATABASE_URL says ----------------------------------------------
@@ -333,10 +333,7 @@ SPECTACULAR_SETTINGS = {
         "WebhookEventEnum": "shelter.models.Event",
         "FileOutcomeEnum": "shelter.models.ImportItem.Outcome",
     },
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "shelter.api.schema.with_problems",
-    ],
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "shelter.api.schema.with_problems"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

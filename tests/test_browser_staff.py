@@ -13,17 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.pictures import drawn_dog, encoded
 from tests.support.serving import wait_until
-from tests.test_browser import (  # noqa: F401  (the fixtures)
-    ANSWER,
-    SECONDS,
-    chromium,
-    complaints,
-    flair,
-    log_in,
-    page,
-    photo_file,
-    send,
-)
+from tests.test_browser import ANSWER, SECONDS, chromium, complaints, flair, log_in, page, photo_file, send  # noqa: F401  (the fixtures)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

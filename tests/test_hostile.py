@@ -273,10 +273,7 @@ ZIPS = {
     "itself ten times": (lambda: zipped({f"{n}.7z": noise(99) for n in range(10)}), ["nested_archive"] * 10),
     "the same bytes a hundred times": (lambda: entries_on_one(100), ["overlapping"] * 100),
     "an entry within another": (lambda: zipped({"a.jpg": one("b.jpg") + jpeg()}), ["not_an_image"]),
-    "another name in front of the bytes": (
-        lambda: one("a.jpg").replace(b"a.jpg", b"b.jpg", 1),
-        ["damaged_entry"],
-    ),
+    "another name in front of the bytes": (lambda: one("a.jpg").replace(b"a.jpg", b"b.jpg", 1), ["damaged_entry"]),
     "name with a null": (lambda: one("a~b.jpg").replace(b"a~b.jpg", b"a\0b.jpg"), ["accepted"]),
     "name that is no text": (
         lambda: patched(one("aaé.jpg").replace("é".encode(), b"\xff\xfe"), flags=0x800),
@@ -304,10 +301,7 @@ ZIPS = {
     "two archives": (lambda: one("a.jpg") + one("b.jpg"), ["accepted"]),
     "empty": (lambda: zipped({}), []),
     "comment of 65,535 bytes": (lambda: packed((info("a.jpg"), jpeg()), comment=b"x" * 65_535), ["accepted"]),
-    "comment with an end in it": (
-        lambda: packed((info("a.jpg"), jpeg()), comment=b"PK\x05\x06" + bytes(18)),
-        "any",
-    ),
+    "comment with an end in it": (lambda: packed((info("a.jpg"), jpeg()), comment=b"PK\x05\x06" + bytes(18)), "any"),
     "on another disk": (lambda: at_end(one("a.jpg"), 4, "<H", 3), "any"),
     "fewer entries than it says": (lambda: at_end(one("a.jpg"), 10, "<H", 500), "any"),
     "list of contents elsewhere": (lambda: at_end(one("a.jpg"), 16, "<I", 0x7FFFFFFF), ["accepted"]),

@@ -16,27 +16,8 @@ from breeds.models.turns import ReviewTurn
 from breeds.models.versions import Activation, ClassifierVersion, ShadowAnswer
 
 __all__ = [
-    "BLIND_ONE_IN",
-    "Activation",
-    "AnsweredPhoto",
-    "AnsweredPhotoQuerySet",
-    "AppendOnly",
-    "AppendOnlyError",
-    "AppendOnlyQuerySet",
-    "Breed",
-    "BreedGroup",
-    "ClassifierVersion",
-    "Decision",
-    "Prediction",
-    "Recorded",
-    "Review",
-    "ReviewRefused",
-    "ReviewTurn",
-    "ShadowAnswer",
-    "lease_end",
-    "lease_is_over",
-    "pack_floats",
-    "photo_model",
-    "standing_reviews_prefetch",
-    "unpack_floats",
-]
+    "BLIND_ONE_IN", "Activation", "AnsweredPhoto", "AnsweredPhotoQuerySet", "AppendOnly", "AppendOnlyError",
+    "AppendOnlyQuerySet", "Breed", "BreedGroup", "ClassifierVersion", "Decision", "Prediction", "Recorded",
+    "Review", "ReviewRefused", "ReviewTurn", "ShadowAnswer", "lease_end", "lease_is_over", "pack_floats",
+    "photo_model", "standing_reviews_prefetch", "unpack_floats",
+]  # fmt: skip

@@ -117,8 +117,6 @@ class AnsweredPhoto(models.Model):
     class Meta:
         abstract = True
 
-    # -- filled in by the model above ------------------------------------------------------------------------------
-
     def read_original(self) -> bytes:
         """The stored file. Raises `FileNotFoundError` where it is missing."""
         raise NotImplementedError
@@ -145,8 +143,6 @@ class AnsweredPhoto(models.Model):
     def export_name(self) -> str:
         """The file name of this photo in a training set."""
         raise NotImplementedError
-
-    # -- the index -------------------------------------------------------------------------------------------------
 
     def index_prediction(self, prediction: Prediction, **columns) -> None:
         """Copy the end of a prediction into the index, unless a person has decided. One conditional update.
@@ -195,8 +191,6 @@ class AnsweredPhoto(models.Model):
         self.probability = None
         self.source = self.Source.HUMAN if review else ""
         self.updated_at = timezone.now()
-
-    # -- answers and reviews ---------------------------------------------------------------------------------------
 
     @property
     def by_person(self) -> bool:

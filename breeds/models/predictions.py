@@ -85,10 +85,7 @@ class PredictionQuerySet(models.QuerySet["Prediction"]):
             fresh = [pk for pk, attempts in rows if attempts == 0]
             batch = [first_pk] if first_attempts else fresh
             self.filter(pk__in=batch, status=Prediction.Status.PENDING).update(
-                status=Prediction.Status.RUNNING,
-                lease=lease,
-                leased_until=lease_end(now),
-                attempts=F("attempts") + 1,
+                status=Prediction.Status.RUNNING, lease=lease, leased_until=lease_end(now), attempts=F("attempts") + 1
             )
         return list(self.filter(lease=lease).select_related("photo").order_by("-priority", "pk"))
 

@@ -30,12 +30,7 @@ from ml.progress import Track, no_track
 
 
 def load_dataset(
-    folder: Path,
-    *,
-    seed: int = 0,
-    fractions=FRACTIONS,
-    labels: list[str] | None = None,
-    track: Track = no_track,
+    folder: Path, *, seed: int = 0, fractions=FRACTIONS, labels: list[str] | None = None, track: Track = no_track
 ) -> Dataset:
     """Scan `folder` and divide it into train / val / test; `labels` keeps only those breeds.
 

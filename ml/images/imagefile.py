@@ -89,8 +89,7 @@ def _format_of(image_bytes: bytes) -> str:
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return "HEIF"
     raise UnreadableImage(
-        "not_an_image",
-        f"Expected a JPEG, PNG, WebP or HEIC photo. Received: a file that starts with {head!r}.",
+        "not_an_image", f"Expected a JPEG, PNG, WebP or HEIC photo. Received: a file that starts with {head!r}."
     )
 
 

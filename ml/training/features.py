@@ -32,12 +32,7 @@ PHOTOS_PER_FILE = 256
 
 
 def embed(
-    runtime_file: Path,
-    dataset: Dataset,
-    items: list[Item],
-    cache_dir: Path,
-    image_size: int,
-    track: Track = no_track,
+    runtime_file: Path, dataset: Dataset, items: list[Item], cache_dir: Path, image_size: int, track: Track = no_track
 ) -> np.ndarray:
     """(N, D) float32 embeddings of the centre view of `items`, in their order, as `runtime_file` computes them.
 

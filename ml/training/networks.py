@@ -87,7 +87,7 @@ _FAMILIES = {
     "MobileNetV3Small": {}, "MobileNetV3Large": {},
 }  # fmt: skip
 BACKBONES = {name.lower(): Backbone(name, **scaling) for name, scaling in _FAMILIES.items()} | {
-    "efficientnetb4-to-block7a": Backbone("EfficientNetB4", last_layer="block7a_project_bn"),
+    "efficientnetb4-to-block7a": Backbone("EfficientNetB4", last_layer="block7a_project_bn")
 }
 
 IMAGENET = "imagenet"

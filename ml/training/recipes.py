@@ -114,11 +114,7 @@ def build_network(config: TrainingConfig, num_classes: int, weights: Path | str 
             dropout=config.dropout,
         )
     return build_classifier(
-        config.backbone,
-        num_classes,
-        weights=weights,
-        dropout=config.dropout,
-        hidden_units=config.head.get("units", 0),
+        config.backbone, num_classes, weights=weights, dropout=config.dropout, hidden_units=config.head.get("units", 0)
     )
 
 

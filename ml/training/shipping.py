@@ -57,12 +57,7 @@ class Shipped:
 
 
 def ship(
-    model: keras.Model,
-    dataset: Dataset,
-    labels: list[Label],
-    folder: Path,
-    origin: Origin,
-    say: Callable[[str], None],
+    model: keras.Model, dataset: Dataset, labels: list[Label], folder: Path, origin: Origin, say: Callable[[str], None]
 ) -> Shipped:
     """Fold, round, export, calibrate on val, seal.
 

@@ -225,12 +225,7 @@ class TuningRun:
     """One search in one folder; `say` receives a line per step and per trial, `track` shows progress."""
 
     def __init__(
-        self,
-        config: TuningConfig,
-        folder: Path,
-        say: Callable[[str], None],
-        command: str = "",
-        track: Track = no_track,
+        self, config: TuningConfig, folder: Path, say: Callable[[str], None], command: str = "", track: Track = no_track
     ):
         self.config, self.folder, self.say, self.command, self.track = config, folder, say, command, track
 

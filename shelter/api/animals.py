@@ -8,13 +8,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from breeds import words
-from breeds.answers import (
-    ANSWER_EXAMPLE,
-    CandidateSerializer,
-    ModelSerializer,
-    ReasonSerializer,
-    WordsSerializer,
-)
+from breeds.answers import ANSWER_EXAMPLE, CandidateSerializer, ModelSerializer, ReasonSerializer, WordsSerializer
 from breeds.fusion import FusedAnswer
 from breeds.models import BreedGroup, Decision
 from shelter.api.idempotency import IDEMPOTENCY_KEY, once
@@ -83,10 +77,7 @@ class AnimalSerializer(serializers.ModelSerializer):
 
     name = serializers.CharField(max_length=100)
     microchip = serializers.CharField(
-        max_length=40,
-        required=False,
-        allow_blank=True,
-        help_text="15 digits; spaces, dots and hyphens do no harm",
+        max_length=40, required=False, allow_blank=True, help_text="15 digits; spaces, dots and hyphens do no harm"
     )
     main_photo = serializers.PrimaryKeyRelatedField(
         read_only=True, allow_null=True, help_text="the photo that was chosen to stand for it"

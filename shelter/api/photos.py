@@ -14,13 +14,7 @@ from breeds.answers import MODEL_EXAMPLE, ModelSerializer, PredictionSerializer,
 from breeds.models import Breed, Prediction
 from shelter.api.listing import READING, ReadViewSet
 from shelter.api.photo_exports import ExportAction
-from shelter.api.photo_json import (
-    PHOTO_EXAMPLE,
-    SHA256_EXAMPLE,
-    PhotoSerializer,
-    just_stored,
-    with_answers,
-)
+from shelter.api.photo_json import PHOTO_EXAMPLE, SHA256_EXAMPLE, PhotoSerializer, just_stored, with_answers
 from shelter.api.photo_reviews import ReviewActions
 from shelter.api.predict import ImageSerializer
 from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, checked, problem

@@ -12,18 +12,6 @@ from shelter.models.webhooks import Delivery, Event, Webhook
 from shelter.models.workers import WorkerSeen
 
 __all__ = [
-    "Animal",
-    "ApiToken",
-    "Delivery",
-    "Event",
-    "Fingerprint",
-    "Import",
-    "ImportItem",
-    "KeptAnswer",
-    "Photo",
-    "PhotoQuerySet",
-    "Removal",
-    "SavedSearch",
-    "Webhook",
-    "WorkerSeen",
-]
+    "Animal", "ApiToken", "Delivery", "Event", "Fingerprint", "Import", "ImportItem", "KeptAnswer", "Photo",
+    "PhotoQuerySet", "Removal", "SavedSearch", "Webhook", "WorkerSeen",
+]  # fmt: skip

@@ -146,7 +146,7 @@ class Animal(models.Model):
                 condition=~Q(microchip=""),
                 name="one_animal_per_microchip",
                 violation_error_message=_("Another dog already has this microchip."),
-            ),
+            )
         ]
         indexes = [
             models.Index(fields=["name_folded", "id"], name="animals_by_name"),

@@ -175,8 +175,6 @@ class Import(models.Model):
     def get_absolute_url(self):
         return reverse("import", args=[self.pk])
 
-    # -- receiving ------------------------------------------------------------------------------------------------
-
     @property
     def part_count(self) -> int:
         return -(-self.size // PART_BYTES)
@@ -214,8 +212,6 @@ class Import(models.Model):
     def _drop_parts(self) -> None:
         for number in range(self.received):
             default_storage.delete(self.part_path(number))
-
-    # -- working --------------------------------------------------------------------------------------------------
 
     def is_within_reach(self) -> bool:
         """Pieces are in the common store; a disk is only where it is plugged in."""
@@ -264,8 +260,6 @@ class Import(models.Model):
             if self._mine().filter(is_listed=False).update(is_listed=True):
                 ImportItem.objects.bulk_create(items, batch_size=1000)
         self.is_listed = True
-
-    # -- what pages show ------------------------------------------------------------------------------------------
 
     @property
     def is_at_work(self) -> bool:

@@ -22,44 +22,10 @@ AT_ONCE = 2000
 PHOTOS_A_DOG = 6
 PEOPLE = ["demo-anne", "demo-bruno", "demo-chloe", "demo-david"]
 NAMES = [
-    "Rex",
-    "Bella",
-    "Élodie",
-    "Filou",
-    "Câline",
-    "Médor",
-    "Zoé",
-    "Oscar",
-    "Luna",
-    "Noël",
-    "Réglisse",
-    "Pépère",
-    "Tina",
-    "Gaïa",
-    "Éclair",
-    "Ulysse",
-    "Nala",
-    "Max",
-    "Ruby",
-    "Simba",
-    "Milo",
-    "Naïs",
-    "Pirate",
-    "Java",
-    "Roxy",
-    "Titus",
-    "Volt",
-    "Iris",
-    "Léo",
-    "Maya",
-    "Snoopy",
-    "Chaussette",
-    "Biscuit",
-    "Hermès",
-    "Kali",
-    "Opale",
-    "Praline",
-]
+    "Rex", "Bella", "Élodie", "Filou", "Câline", "Médor", "Zoé", "Oscar", "Luna", "Noël", "Réglisse", "Pépère",
+    "Tina", "Gaïa", "Éclair", "Ulysse", "Nala", "Max", "Ruby", "Simba", "Milo", "Naïs", "Pirate", "Java", "Roxy",
+    "Titus", "Volt", "Iris", "Léo", "Maya", "Snoopy", "Chaussette", "Biscuit", "Hermès", "Kali", "Opale", "Praline",
+]  # fmt: skip
 COATS = ["#a8632f", "#d9a441", "#3b2a20", "#8a8f94", "#efe6d6", "#6b4423", "#c98f5a", "#2f2f33"]
 
 

@@ -167,12 +167,7 @@ def test_it_says_why_where_there_is_one_breed_only():
     assert found.reasons[0] == Reason(Because.BREED_NOT_SURE, 0.4, 0.7, ("beagle",))
 
 
-@given(
-    st.lists(st.floats(-30, 30), min_size=4, max_size=4),
-    st.floats(-5, 5),
-    st.floats(0, 1.1),
-    st.floats(0, 1.1),
-)
+@given(st.lists(st.floats(-30, 30), min_size=4, max_size=4), st.floats(-5, 5), st.floats(0, 1.1), st.floats(0, 1.1))
 def test_its_reasons_hold_and_lead_to_its_decision(logits, energy, breed, group):
     found = decide(softmax(np.array(logits)), energy, LABELS, Thresholds(2.0, breed, group))
 

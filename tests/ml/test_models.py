@@ -274,12 +274,7 @@ def efficientnet() -> keras.Model:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
-    [
-        odd_scaling,
-        lambda: build_cnn(3, image_size=32, channels=3),
-        lambda: build_classifier("vgg16", 3),
-        efficientnet,
-    ],
+    [odd_scaling, lambda: build_cnn(3, image_size=32, channels=3), lambda: build_classifier("vgg16", 3), efficientnet],
 )
 def test_it_exports_the_same_function(tmp_path, caplog, build):
     keras.utils.set_random_seed(0)

@@ -427,10 +427,7 @@ def test_it_shows_a_dash_where_a_trial_has_no_such_setting():
     headers, cells = trial_table(rows)
 
     assert headers[:4] == ["trial", "head", "strength", "units"]
-    assert cells == [
-        [2, "linear", 0.1, None, 0.9, 0.2, None, 10, 1.5],
-        [1, "hidden", None, 64, 0.8, 0.3, 4, 20, 2.5],
-    ]
+    assert cells == [[2, "linear", 0.1, None, 0.9, 0.2, None, 10, 1.5], [1, "hidden", None, 64, 0.8, 0.3, 4, 20, 2.5]]
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -330,10 +330,7 @@ HEICS = {
     "pixels of noise": (lambda: FTYP + box(b"mdat", noise(500)), "undecodable"),
     "box of length 0 in front": (lambda: FTYP + box(b"free", size=0) + heic()[len(FTYP) :], "truncated"),
     "box of length 4": (lambda: FTYP + box(b"free", size=4) + box(b"mdat", noise(20)), "undecodable"),
-    "box of 16 exabytes": (
-        lambda: FTYP + box(b"mdat", b"\x7f" + b"\xff" * 7 + noise(20), size=1),
-        "truncated",
-    ),
+    "box of 16 exabytes": (lambda: FTYP + box(b"mdat", b"\x7f" + b"\xff" * 7 + noise(20), size=1), "truncated"),
     "box of 4 GB": (lambda: heic() + box(b"mdat", b"x", size=0xFFFFFFFF), "truncated"),
     "boxes in boxes": (lambda: FTYP + _nested(2000) + box(b"mdat", noise(20)), "undecodable"),
     "ten thousand empty boxes": (lambda: heic() + box(b"free") * 10_000, "accepted"),
