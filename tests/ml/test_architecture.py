@@ -90,6 +90,19 @@ def test_breeds_looks_models_up_by_name_in_one_function_only():
     assert uses == {("breeds.models.photos", "related_model"), ("breeds.models.photos", "get_field")}
 
 
+def test_breeds_reaches_no_attribute_by_a_literal_name():
+    """`breeds.audit` alone does: it reads fields of any form and keys of any model."""
+    calls = {
+        module
+        for module in modules_in("breeds")
+        for node in ast.walk(ast.parse(modules()[module].read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
+        if isinstance(node.args[1], ast.Constant)
+    }
+
+    assert calls == {"breeds.audit"}
+
+
 @pytest.mark.parametrize(
     ("source", "names"),
     [
