@@ -92,6 +92,27 @@ def test_it_reads_a_microchip_however_it_is_typed(typed):
 
 
 @pytest.mark.parametrize(
+    "text", [CHIP, "250 268 500 123 456", "250268500-123.456", "123 456", "456", "5001", "Rex 456", " 500123 "]
+)
+def test_a_dog_is_found_by_any_digits_of_its_microchip_in_any_spacing(text, db):
+    rex = a_dog("Rex", microchip=CHIP)
+    a_dog("Max", microchip="250268999999999")
+    assert list(Animal.objects.search(text)) == [rex]
+
+
+@pytest.mark.parametrize("text", ["45", "5", "456 250", "250268500123457"])
+def test_two_digits_or_other_digits_find_no_microchip(text, db):
+    a_dog("Rex", microchip=CHIP)
+    assert list(Animal.objects.search(text)) == []
+
+
+def test_a_dog_is_found_by_a_number_in_its_name(db):
+    a_dog("Max", microchip=CHIP)
+    rex = a_dog("Rex 2")
+    assert list(Animal.objects.search("rex 2")) == list(Animal.objects.search("2")) == [rex]
+
+
+@pytest.mark.parametrize(
     "typed",
     [
         "25026850012345", CHIP + "7", "25026850012345A", "999268500123456", "000268500123456", "250000000000000",

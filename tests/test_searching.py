@@ -68,6 +68,8 @@ def facet(client, name: str, **query) -> dict[str, int]:
         ({"q": "chiens d'arrêt"}, {"brittany"}),
         ({"q": "pointing"}, {"brittany"}),
         ({"q": "250268500"}, {"brittany"}),
+        ({"q": "250 268 500 123 456"}, {"brittany"}),
+        ({"q": "123456"}, {"brittany"}),
         ({"q": "licorne"}, set()),
         ({"q": "%"}, {"brittany", "terrier", "waiting"}),
         ({"group": "no such group"}, {"brittany", "terrier", "waiting"}),

@@ -19,6 +19,8 @@ from breeds import words
 from breeds.fusion import FusedAnswer, fuse_answers
 from breeds.models import Decision, Prediction
 
+LEAST_CHIP_DIGITS = 3  # fewer digits are in the microchip of nearly every dog
+
 
 class FoldedField(models.CharField):
     """Another field as a search compares it: without accents and case, written whenever the row is saved.
@@ -57,6 +59,12 @@ def clean_microchip(text: str) -> str:
     return digits
 
 
+def search_words(text: str) -> list[str]:
+    """The folded words of a search. Digits alone are one word, however a microchip is spaced: “250 268-500.123 456”."""
+    digits = re.sub(r"[\s.\-]", "", text)
+    return [digits] if re.fullmatch(r"[0-9]+", digits) else words.fold(text).split()
+
+
 def date_errors(born: date | None, arrived: date | None, born_about: bool) -> dict[str, str]:
     """What cannot be of the dates of a record: field -> sentence."""
     today = timezone.localdate()
@@ -71,11 +79,14 @@ def date_errors(born: date | None, arrived: date | None, born_about: bool) -> di
 
 class AnimalQuerySet(models.QuerySet["Animal"]):
     def search(self, text: str) -> "AnimalQuerySet":
-        """By name, accents and case ignored, each word anywhere in it; or by the beginning of the microchip."""
-        found = self
-        for word in words.fold(text).split():
-            found = found.filter(Q(name_folded__contains=word) | Q(microchip__startswith=word))
-        return found
+        """Each word anywhere in the name, accents and case ignored; digits also anywhere in the microchip."""
+        animals = self
+        for word in search_words(text):
+            condition = Q(name_folded__contains=word)
+            if word.isdecimal() and len(word) >= LEAST_CHIP_DIGITS:
+                condition |= Q(microchip__contains=word)
+            animals = animals.filter(condition)
+        return animals
 
     def called(self, text: str) -> "Animal | None":
         """The dog that a person means by “Rex” or “Rex (12)”; None where there is none of that name yet.

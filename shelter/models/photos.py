@@ -19,7 +19,7 @@ from breeds import words
 from breeds.classifier import shrink_image
 from breeds.hints import hint
 from breeds.models import AnsweredPhoto, AnsweredPhotoQuerySet, Breed, BreedGroup, Decision, Prediction
-from shelter.models.animals import Animal
+from shelter.models.animals import Animal, search_words
 from shelter.models.fingerprints import Fingerprint
 from shelter.models.webhooks import Delivery, Event
 
@@ -64,7 +64,7 @@ class PhotoQuerySet(AnsweredPhotoQuerySet["Photo"]):
         what each of thousands of dogs has in an index: bounded for every word, where that takes seconds for "a".
         """
         photos = self.alias(dog=Coalesce("animal", 0))
-        texts = words.fold(text).split()
+        texts = search_words(text)
         if breeds is None:
             breeds = list(Breed.objects.all()) if texts else []
         for word in texts:
