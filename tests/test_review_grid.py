@@ -66,6 +66,33 @@ def test_it_shows_the_breed_that_waits_most_and_any_that_is_wished_for(reviewer,
     assert [photo.pk for photo in cards(reviewer, "licorne")] == [3, 4, 5]
 
 
+def test_the_next_breed_comes_when_a_breed_is_done(reviewer, named):
+    pugs = named(1, 2, label="pug")
+    named(BLIND_ONE_IN, label="pug")  # is never in the grid
+    named(3)
+    confirm(reviewer, pugs, cards(reviewer, "pug"))
+    assert [photo.pk for photo in cards(reviewer, "pug")] == [3]
+
+
+def test_the_next_breed_comes_when_the_rest_of_a_breed_is_put_off(reviewer, named):
+    beagles = named(*range(1, 8))
+    named(21, 22, label="pug")
+    confirm(reviewer, beagles[:1], cards(reviewer))
+    assert [photo.pk for photo in cards(reviewer)] == [21, 22]
+
+
+def test_a_second_reviewer_gets_the_next_breed_while_the_first_looks_at_all_photos_of_one(client, named):
+    rosa, sami = an_account("rosa", "reviewer"), an_account("sami", "reviewer")
+    named(1, 2, 3)
+    named(4, 5, label="pug")
+    client.force_login(rosa)
+    assert [photo.pk for photo in cards(client)] == [1, 2, 3]
+    client.force_login(sami)
+    page = client.get(GRID)
+    assert [photo.pk for photo, _answer in page.context["cards"]] == [4, 5]
+    assert [(breed.slug, n) for breed, n in page.context["breeds"]] == [("pug", 2)]
+
+
 def test_every_twentieth_photo_is_left_to_the_blind_reviews(named):
     named(*range(1, 61))
     shown = Photo.objects.confirmable_as(Breed.objects.get(slug="beagle")).values_list("pk", flat=True)

@@ -37,13 +37,16 @@ class AnsweredPhotoQuerySet(models.QuerySet[PhotoRow]):
         """Annotate `draw`: 0 for photos that are drawn to be reviewed blind (as `AnsweredPhoto.is_drawn`)."""
         return self.annotate(draw=F("pk") % BLIND_ONE_IN)
 
-    def named_by_classifier(self) -> Self:
-        """Photos that the classifier alone named a breed for."""
-        return self.filter(status=AnsweredPhoto.Status.DONE, source=AnsweredPhoto.Source.MODEL, decision=Decision.BREED)
+    def confirmable(self) -> Self:
+        """Photos that the classifier alone named a breed for, without the photos drawn to be reviewed blind."""
+        named = self.filter(
+            status=AnsweredPhoto.Status.DONE, source=AnsweredPhoto.Source.MODEL, decision=Decision.BREED
+        )
+        return named.with_draw().exclude(draw=0)
 
     def confirmable_as(self, breed: Breed) -> Self:
-        """Photos that the classifier alone calls this breed, the surest first, without those drawn to be blind."""
-        return self.named_by_classifier().filter(breed=breed).with_draw().exclude(draw=0).order_by("-probability", "pk")
+        """The confirmable photos of this breed, the surest first."""
+        return self.confirmable().filter(breed=breed).order_by("-probability", "pk")
 
     def confirmed(self) -> Self:
         """Photos whose breed a person named."""

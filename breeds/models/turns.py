@@ -30,6 +30,11 @@ class ReviewTurnQuerySet(models.QuerySet["ReviewTurn"]):
                 return photo
         return None
 
+    def free_for(self, user, photos, now: datetime | None = None):
+        """Those of `photos` that the grid may show to `user`: nobody else looks at them, and nobody put them off."""
+        others = self.filter(photo=OuterRef("pk"), until__gt=now or timezone.now()).exclude(by=user, put_off=False)
+        return photos.exclude(Exists(others))
+
     def grid_for(self, user, photos, most: int, now: datetime | None = None) -> list:
         """Up to `most` of `photos` in their order, held by `user` from now on; what was held until now is free."""
         now = now or timezone.now()

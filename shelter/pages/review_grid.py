@@ -27,11 +27,8 @@ def grid(request):
     """The photos of one breed; a POST confirms those that were chosen and puts the others off."""
     if request.method == "POST":
         return _confirm(request)
-    waiting = _waiting_breeds()
-    breed = next((breed for breed, _n in waiting if breed.slug == request.GET.get("breed")), None)
-    breed = breed or (waiting[0][0] if waiting else None)
-    photos = Photo.objects.confirmable_as(breed).select_related("animal", "breed", "second_breed") if breed else None
-    cards = ReviewTurn.objects.grid_for(request.user, photos, CARDS) if breed else []
+    waiting = _waiting_breeds(request.user)
+    breed, cards = _first_cards(request.user, waiting, request.GET.get("breed", ""))
     answers = Prediction.objects.answers().only("photo").newest_of(cards)
     context = {
         "breed": breed,
@@ -42,12 +39,21 @@ def grid(request):
     return render(request, "shelter/review_grid.html", context)
 
 
-def _waiting_breeds() -> list[tuple[Breed, int]]:
-    """The breeds that the model alone has named, the most frequent first; the few that are shown blind count too."""
-    named = Photo.objects.named_by_classifier()
-    counts = dict(named.exclude(breed=None).order_by().values_list("breed").annotate(n=Count("pk")))
+def _waiting_breeds(user) -> list[tuple[Breed, int]]:
+    """Each breed with the number of photos that the grid can show to this person, the most frequent first."""
+    photos = ReviewTurn.objects.free_for(user, Photo.objects.confirmable().exclude(breed=None))
+    counts = dict(photos.order_by().values_list("breed").annotate(n=Count("pk")))
     breeds = Breed.objects.in_bulk(counts)
     return sorted(((breeds[pk], n) for pk, n in counts.items()), key=lambda pair: (-pair[1], pair[0].name))
+
+
+def _first_cards(user, waiting: list[tuple[Breed, int]], slug: str) -> tuple[Breed | None, list[Photo]]:
+    """The photos of the breed `slug`, else of the first breed that still has some when this person's turn is taken."""
+    for breed in sorted((breed for breed, _n in waiting), key=lambda breed: breed.slug != slug):
+        photos = Photo.objects.confirmable_as(breed).select_related("animal", "breed", "second_breed")
+        if cards := ReviewTurn.objects.grid_for(user, photos, CARDS):
+            return breed, cards
+    return None, []
 
 
 @dataclass
