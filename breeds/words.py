@@ -134,7 +134,7 @@ def _because(reason: dict) -> str:
         facts |= {"breed": name_of(names[0]), "other": name_of(names[-1])}
     sentences = {
         "breed_sure": _("“%(breed)s” reaches %(share)s."),
-        "breeds_close": _("The first two breeds are too close: “%(breed)s” %(share)s, “%(other)s” %(runner_up)s."),
+        "breeds_close": _("“%(breed)s” is the likeliest (%(share)s), “%(other)s” comes next (%(runner_up)s)."),
         "unfamiliar": _("“%(breed)s” comes closest, but this dog may be of a breed that Flair does not know."),
         "breed_not_sure": _("No breed stands out: the closest, “%(breed)s”, reaches %(share)s only."),
         "group_sure": _("The breeds of the group “%(group)s” together reach %(share)s."),

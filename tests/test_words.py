@@ -20,9 +20,9 @@ SAID = {
         "“Brittany spaniel” reaches 91.2%. Flair names a breed from 77.6%.",
     ),
     Reason(Because.BREEDS_CLOSE, 0.45, 0.7, ("beagle", "pug"), 0.4): (
-        "Les deux premières races sont trop proches : « beagle » 45,0 %, « carlin » 40,0 %. "
+        "« beagle » est la race la plus probable (45,0 %), puis « carlin » (40,0 %). "
         "Flair nomme une race à partir de 70,0 %.",
-        "The first two breeds are too close: “beagle” 45.0%, “pug” 40.0%. Flair names a breed from 70.0%.",
+        "“beagle” is the likeliest (45.0%), “pug” comes next (40.0%). Flair names a breed from 70.0%.",
     ),
     Reason(Because.BREED_NOT_SURE, 0.3, NEVER, ("pug",), 0.2): (
         "Aucune race ne se détache : la plus proche, « carlin », n’atteint que 30,0 %. "
