@@ -185,7 +185,7 @@ function setUpSending(form) {
   function progress(item, before = 0) {
     return (event) => {
       item.loaded = Math.min(before + event.loaded, item.file.size);
-      item.row.querySelector("progress").value = item.loaded / item.file.size;
+      item.row.querySelector("progress").value = item.loaded / (item.file.size || 1);
       if (event.loaded === event.total && !before) note(item, words.checking);
       show();
     };
