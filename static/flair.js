@@ -63,10 +63,8 @@ async function askForAnswers() {
 }
 
 function sayThatTheSessionIsOver() {
-  for (const place of document.querySelectorAll("[data-awaited]")) {
-    place.removeAttribute("data-awaited");
+  for (const place of document.querySelectorAll("[data-awaited]"))
     (place.querySelector(".answer-words") ?? place).textContent = document.body.dataset.signedOut;
-  }
 }
 
 function answersIn(html) {

@@ -5,10 +5,11 @@
 
 class ConnectionLost extends Error {}
 class Halted extends Error {}
+class LoggedOut extends Error {}
 
 /* `item` is the file that this is about: whoever halts it aborts the request. What the server has taken by then it has,
    and says so when the file is sent once more. */
-function post(item, url, fields, token, onProgress) {
+function post(item, url, fields, onProgress) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields))
     if (value instanceof Blob) body.append(name, value, value.name ?? name);
@@ -20,7 +21,7 @@ function post(item, url, fields, token, onProgress) {
     xhr.open("POST", url);
     xhr.timeout = 10 * 60 * 1000;
     xhr.setRequestHeader("HX-Request", "true");
-    xhr.setRequestHeader("X-CSRFToken", token);
+    xhr.setRequestHeader("X-CSRFToken", sendingForm.elements.csrfmiddlewaretoken.value);
     if (onProgress) xhr.upload.onprogress = onProgress;
     xhr.onload = () => resolve(xhr);
     xhr.onerror = xhr.ontimeout = () => reject(new ConnectionLost());
@@ -64,10 +65,12 @@ function setUpSending(form) {
   const groups = panel.querySelector("[data-groups]");
   const buttons = Object.fromEntries([...panel.querySelectorAll("[data-do]")].map((b) => [b.dataset.do, b]));
   const words = panel.dataset;
-  const token = form.elements.csrfmiddlewaretoken.value;
+  const login = document.getElementById("login");
   let items = [];
   let paused = false;
   let offline = false;
+  let barred = false; // nothing is sent while the page learns whether the person is still logged in
+  let signedOut = false;
   let probeAfter = 0;
   let lastSaid = 0;
 
@@ -86,11 +89,13 @@ function setUpSending(form) {
     if (held) text += " · " + fill(words.held, { held });
     if (paused && isBusy()) text += " · " + words.paused;
     else if (offline) text += " · " + words.offline;
+    else if (signedOut) text += " · " + document.body.dataset.signedOut;
     panelText.textContent = text;
     const underWay = items.filter((item) => item.state !== "failed");
     panelBar.max = underWay.reduce((sum, item) => sum + item.file.size, 0) || 1;
     panelBar.value = underWay.reduce((sum, item) => sum + item.loaded, 0);
     buttons.retry.hidden = !offline && !items.some((item) => item.canRetry);
+    buttons.login.hidden = !signedOut;
     buttons.pause.hidden = paused || !isBusy();
     buttons.resume.hidden = isBusy() ? !paused : !held;
     groups.hidden = isBusy() || list.querySelectorAll(".receipt.accepted").length < 2;
@@ -131,13 +136,12 @@ function setUpSending(form) {
     if (focused) buttons.find((button) => !button.hidden)?.focus();
   }
 
-  function fail(item, text, { canRetry = false, mustLogIn = false } = {}) {
+  function fail(item, text, { canRetry = false } = {}) {
     Object.assign(item, { state: "failed", loaded: 0, canRetry });
     note(item, text);
     item.row.classList.add("refused");
     item.row.querySelector("progress").hidden = true;
     offer(item, canRetry && "retry");
-    item.row.querySelector("[data-login]").hidden = !mustLogIn;
   }
 
   function wait(item, text) {
@@ -192,8 +196,9 @@ function setUpSending(form) {
   }
 
   function refuse(item, xhr, path) {
-    if (wasSentElsewhere(xhr, path) || xhr.status === 401 || xhr.status === 403)
-      fail(item, document.body.dataset.signedOut, { mustLogIn: true });
+    const isStale = xhr.status === 403 && !item.isRenewed;
+    item.isRenewed = isStale;
+    if (isStale || xhr.status === 401 || wasSentElsewhere(xhr, path)) throw new LoggedOut();
     else if (xhr.status === 503 && xhr.getResponseHeader("Retry-After")) throw new ConnectionLost();
     else if (xhr.status === 413) fail(item, words.large);
     else if (xhr.status === 400) fail(item, JSON.parse(xhr.responseText).detail ?? words.server);
@@ -216,25 +221,26 @@ function setUpSending(form) {
     const batch = words.key;
     const digest = await sha256(item.file);
     if (digest) {
-      const known = await post(item, words.check, { batch, sha256: digest, name: item.file.name }, token);
+      const known = await post(item, words.check, { batch, sha256: digest, name: item.file.name });
       if (known.status !== 204) return takeReceipts(item, known, words.check);
     }
-    const answer = await post(item, words.upload, { batch, images: item.file }, token, progress(item));
+    const answer = await post(item, words.upload, { batch, images: item.file }, progress(item));
     takeReceipts(item, answer, words.upload);
   }
 
   async function sendArchive(item) {
     const { name, size, lastModified } = item.file;
     let path = words.archives;
-    let answer = await post(item, path, { name, size, stamp: lastModified }, token);
+    let answer = await post(item, path, { name, size, stamp: lastModified });
     while ((answer.status === 200 || answer.status === 409) && !wasSentElsewhere(answer, path)) {
+      item.isRenewed = false;
       const { received, part_bytes, part_count, parts_url, url } = JSON.parse(answer.responseText);
       item.loaded = Math.min(received * part_bytes, size);
       if (received === part_count) return arrived(item, url);
       if (paused) return wait(item, words.paused);
       const part = item.file.slice(received * part_bytes, (received + 1) * part_bytes);
       path = `${parts_url}${received}/`;
-      answer = await post(item, path, { part }, token, progress(item, item.loaded));
+      answer = await post(item, path, { part }, progress(item, item.loaded));
     }
     refuse(item, answer, path);
   }
@@ -259,9 +265,11 @@ function setUpSending(form) {
       probeAfter = 0;
     } catch (error) {
       item.loaded = 0;
-      item.losses += !(error instanceof Halted);
       if (error instanceof Halted) hold(item);
-      else if (!(error instanceof ConnectionLost) || item.losses >= LOSSES) fail(item, words.gone, { canRetry: true });
+      else if (error instanceof LoggedOut) {
+        wait(item, paused ? words.paused : words.waiting);
+        if (!barred) renew();
+      } else if (!(error instanceof ConnectionLost) || ++item.losses >= LOSSES) fail(item, words.gone, { canRetry: true });
       else {
         wait(item, words.lost);
         goOffline();
@@ -272,7 +280,7 @@ function setUpSending(form) {
   }
 
   function sendNext() {
-    if (!paused && !offline) {
+    if (!paused && !offline && !barred) {
       const free = AT_ONCE - having("sending").length;
       having("waiting").slice(0, free).forEach(send);
     }
@@ -295,6 +303,53 @@ function setUpSending(form) {
     if (isBack) sendNext();
     else goOffline();
   }
+
+  /* The session has ended, or another tab has replaced the token: this page, fetched anew, tells which. It brings a
+     fresh token, or the login form in its place; so does the answer to that form. */
+
+  async function renew(loginForm) {
+    barred = true;
+    try {
+      const answer = loginForm
+        ? await fetch(loginForm.action, { method: "POST", body: new FormData(loginForm) })
+        : await fetch(form.action, { cache: "no-store" });
+      if (answer.status >= 500) throw new ConnectionLost();
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = page.querySelector(`#${form.id} [name=csrfmiddlewaretoken]`);
+      if (!fresh) return askToLogIn(page, answer.url, !loginForm);
+      for (const field of document.getElementsByName("csrfmiddlewaretoken")) field.value = fresh.value;
+      awaitAnswers();
+    } catch {
+      goOffline();
+    }
+    barred = signedOut = false;
+    login.close();
+    sendNext();
+  }
+
+  function askToLogIn(page, address, isFirst) {
+    signedOut = true;
+    show();
+    if (login.open && isFirst) return; // somebody is typing in it
+    const place = login.querySelector("[data-form]");
+    const loginForm = page.querySelector("main form");
+    if (loginForm) loginForm.action = address;
+    place.replaceChildren(loginForm ?? page.querySelector("main p"));
+    place.querySelector(".errorlist")?.setAttribute("role", "alert");
+    if (!login.open) login.showModal();
+    place.querySelector("input:invalid")?.focus();
+  }
+
+  // Somebody comes back from another tab, and may have logged in there.
+  document.addEventListener("visibilitychange", () => {
+    if (signedOut && !document.hidden) renew();
+  });
+
+  login.addEventListener("submit", (event) => {
+    if (event.target.method === "dialog") return;
+    event.preventDefault();
+    renew(event.target);
+  });
 
   /* What people do. */
 
@@ -354,6 +409,7 @@ function setUpSending(form) {
     items.filter((item) => item.canRetry).forEach(retry);
     probe();
   });
+  buttons.login.addEventListener("click", () => renew());
   window.addEventListener("online", probe);
   window.addEventListener("beforeunload", (event) => {
     if (isUnfinished()) event.preventDefault();

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.pictures import drawn_dog, encoded, jpeg, picture
-from tests.support.serving import wait_until
+from tests.support.serving import PASSWORD, wait_until
 from tests.test_browser import (  # noqa: F401  (the fixtures)
     ANSWER,
     DESKTOP,
@@ -144,6 +144,103 @@ def test_it_pauses_one_file_alone(page):
     expect(page.locator("li.receipt.accepted")).to_have_count(4, timeout=60 * SECONDS)
     page.locator("#batch").get_by_role("button", name="Reprendre").click()
     expect(page.locator("li.receipt.accepted")).to_have_count(5, timeout=60 * SECONDS)
+
+
+WARNS = """() => {
+  const leaving = new Event("beforeunload", { cancelable: true });
+  window.dispatchEvent(leaving);
+  return leaving.defaultPrevented;
+}"""
+
+
+def log_in_again(page: Page, password: str) -> None:
+    asked = page.get_by_role("dialog", name="Vous n’êtes plus connecté(e).")
+    asked.get_by_label("Nom d’utilisateur").fill("admin")
+    asked.get_by_label("Mot de passe").fill(password)
+    asked.get_by_role("button", name="Se connecter").click()
+
+
+@pytest.mark.parametrize("page", [PHONE], ids=["phone"], indirect=True)
+@pytest.mark.parametrize("cookie", ["sessionid", None], ids=["session", "all-cookies"])
+def test_it_asks_for_the_password_and_goes_on_when_the_session_has_ended(page, complaints, cookie):
+    log_in(page)
+    page.context.clear_cookies(name=cookie)
+    seed = 8000 if cookie else 8010
+    files = [photo_file(f"fini-{seed + number}.jpg", jpeg(seed + number)) for number in range(5)]
+    send(page, *files)
+    asked = page.get_by_role("dialog")
+    expect(asked.get_by_label("Nom d’utilisateur")).to_be_focused()
+    expect(page.locator(".batch-text")).to_have_text("Envoi : 0 sur 5 · Vous n’êtes plus connecté(e).")
+    expect(page.locator("li.receipt", has_text="En attente")).to_have_count(5)
+    expect(page.locator("li.receipt.refused")).to_have_count(0)
+    assert page.evaluate(WARNS)
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert barriers_on(page) == {}
+    log_in_again(page, "pas-le-bon")
+    expect(asked.get_by_role("alert")).to_be_visible()
+    expect(asked.get_by_label("Mot de passe")).to_be_focused()
+    asked.get_by_role("button", name="Plus tard").click()
+    expect(asked).to_be_hidden()
+    page.locator("#batch").get_by_role("button", name="Se connecter").click()
+    log_in_again(page, PASSWORD)
+    expect(page.locator("li.receipt.accepted")).to_have_count(5, timeout=60 * SECONDS)
+    expect(asked).to_be_hidden()
+    expect(page.locator(".batch-text")).to_have_text("Envoi : 5 sur 5")
+    assert not page.evaluate(WARNS)
+    page.get_by_role("button", name="English").click()  # a form of this page that was there before
+    expect(page.get_by_role("heading", level=1)).to_have_text("Upload photos")
+    forgive_broken_connections(complaints)
+
+
+def test_it_goes_on_with_an_archive_whose_session_has_ended(page):
+    from tests.test_archives import zipped
+
+    log_in(page)
+    page.context.clear_cookies(name="sessionid")
+    content = zipped({"1.jpg": jpeg(8030)})
+    send(page, {"name": "fini.zip", "mimeType": "application/zip", "buffer": content})
+    log_in_again(page, PASSWORD)
+    expect(page.get_by_role("link", name="Suivre l’import")).to_be_visible(timeout=60 * SECONDS)
+
+
+def test_it_asks_for_nothing_when_another_tab_has_logged_in_anew(page, complaints):
+    log_in(page)
+    tab = page.context.new_page()
+    tab.goto("/")
+    tab.locator(".account > summary").click()
+    tab.get_by_role("button", name="Se déconnecter").click()
+    tab.wait_for_url("**/login/")
+    log_in(tab)
+    send(page, *[photo_file(f"onglet-{seed}.jpg", jpeg(8040 + seed)) for seed in range(5)])
+    expect(page.locator("li.receipt.accepted")).to_have_count(5, timeout=60 * SECONDS)
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    forgive_broken_connections(complaints)
+
+
+def test_it_goes_on_when_another_tab_logs_in_while_it_asks(page):
+    log_in(page)
+    page.context.clear_cookies(name="sessionid")
+    send(page, photo_file("autre-onglet.jpg", jpeg(8050)))
+    page.get_by_role("dialog").get_by_label("Nom d’utilisateur").fill("adm")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # back, but nobody has logged in
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("dialog").get_by_label("Nom d’utilisateur")).to_have_value("adm")
+    log_in(page.context.new_page())
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("li.receipt.accepted")).to_have_count(1, timeout=60 * SECONDS)
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_it_gives_up_on_a_page_that_may_not_send(page, complaints):
+    """A fresh token does not help: neither an endless circle nor a question for the password."""
+    log_in(page)
+    page.route(re.compile(r"/upload/check/$"), lambda route: route.fulfill(status=403, body="no"))
+    send(page, photo_file("interdite.jpg", jpeg(8060)))
+    expect(page.locator("li.receipt.refused", has_text="Réessayez")).to_have_count(1)
+    page.unroute_all(behavior="ignoreErrors")
+    page.get_by_role("button", name="Réessayer interdite.jpg").click()
+    expect(page.locator("li.receipt.accepted")).to_have_count(1, timeout=60 * SECONDS)
+    forgive_broken_connections(complaints)
 
 
 @pytest.mark.parametrize("page", [PHONE, DESKTOP], ids=["phone", "desktop"], indirect=True)
