@@ -49,8 +49,11 @@ async function askForAnswers() {
   try {
     const address = document.body.dataset.answers;
     const response = await fetch(`${address}?photos=${awaitedPhotos()}`);
-    if (response.redirected && new URL(response.url).pathname !== address) sayThatTheSessionIsOver();
-    else if (response.ok) answers = answersIn(await response.text());
+    if (response.redirected && new URL(response.url).pathname !== address) sayWhetherTheSessionIsOver(true);
+    else if (response.ok) {
+      sayWhetherTheSessionIsOver(false);
+      answers = answersIn(await response.text());
+    }
   } catch {
     // The connection is lost: asked again later.
   }
@@ -62,9 +65,12 @@ async function askForAnswers() {
   planQuestion();
 }
 
-function sayThatTheSessionIsOver() {
-  for (const place of document.querySelectorAll("[data-awaited]"))
-    (place.querySelector(".answer-words") ?? place).textContent = document.body.dataset.signedOut;
+function sayWhetherTheSessionIsOver(isOver) {
+  for (const place of document.querySelectorAll("[data-awaited]")) {
+    const words = place.querySelector(".answer-words") ?? place;
+    if (isOver) words.dataset.before ??= words.textContent;
+    if (words.dataset.before) words.textContent = isOver ? document.body.dataset.signedOut : words.dataset.before;
+  }
 }
 
 function answersIn(html) {

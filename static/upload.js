@@ -76,7 +76,7 @@ function setUpSending(form) {
 
   const having = (state) => items.filter((item) => item.state === state);
   const isBusy = () => items.some((item) => item.state === "waiting" || item.state === "sending");
-  const isUnfinished = () => isBusy() || having("held").length > 0;
+  const isUnfinished = () => isBusy() || items.some((item) => item.state === "held" || item.canRetry);
 
   /* What people see. */
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.pictures import drawn_dog, encoded, jpeg, picture
-from tests.support.serving import PASSWORD, wait_until
+from tests.support.serving import PASSWORD, paused, wait_until
 from tests.test_browser import (  # noqa: F401  (the fixtures)
     ANSWER,
     DESKTOP,
@@ -231,15 +231,31 @@ def test_it_goes_on_when_another_tab_logs_in_while_it_asks(page):
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
+def test_it_awaits_answers_again_once_somebody_has_logged_in(page, flair):
+    log_in(page)
+    with paused(flair):
+        send(page, photo_file("patiente.jpg", jpeg(8070)))
+        words = page.locator("li.receipt.accepted .answer-words")
+        expect(words).to_have_text(re.compile("examine"))
+        page.context.clear_cookies(name="sessionid")
+        expect(words).to_have_text("Vous n’êtes plus connecté(e).")
+        log_in(page.context.new_page())
+        page.evaluate("awaitAnswers()")
+        expect(words).to_have_text(re.compile("examine"))
+    expect(words).to_have_text(ANSWER, timeout=60 * SECONDS)
+
+
 def test_it_gives_up_on_a_page_that_may_not_send(page, complaints):
     """A fresh token does not help: neither an endless circle nor a question for the password."""
     log_in(page)
     page.route(re.compile(r"/upload/check/$"), lambda route: route.fulfill(status=403, body="no"))
     send(page, photo_file("interdite.jpg", jpeg(8060)))
     expect(page.locator("li.receipt.refused", has_text="Réessayez")).to_have_count(1)
+    assert page.evaluate(WARNS)  # before somebody leaves: the file can be sent again
     page.unroute_all(behavior="ignoreErrors")
     page.get_by_role("button", name="Réessayer interdite.jpg").click()
     expect(page.locator("li.receipt.accepted")).to_have_count(1, timeout=60 * SECONDS)
+    assert not page.evaluate(WARNS)
     forgive_broken_connections(complaints)
 
 
