@@ -100,6 +100,7 @@ function setUpSending(form) {
     buttons.resume.hidden = isBusy() ? !paused : !held;
     groups.hidden = isBusy() || list.querySelectorAll(".receipt.accepted").length < 2;
     panel.hidden = false;
+    panel.classList.toggle("finished", !isUnfinished());
     if (!isBusy() || Date.now() - lastSaid > 5000) {
       lastSaid = Date.now();
       say(text);

@@ -259,6 +259,19 @@ def test_it_gives_up_on_a_page_that_may_not_send(page, complaints):
     forgive_broken_connections(complaints)
 
 
+@pytest.mark.parametrize("page", [PHONE], ids=["phone"], indirect=True)
+def test_its_progress_stays_in_sight_until_all_is_sent(page):
+    log_in(page)
+    gate = Gate(page, re.compile(r"/upload/check/$"))
+    send(page, *[photo_file(f"place-{seed}.jpg", jpeg(8080 + seed)) for seed in range(6)])
+    page.locator("li.receipt").last.scroll_into_view_if_needed()
+    expect(page.locator("#batch")).to_be_in_viewport()
+    gate.open()
+    expect(page.locator("li.receipt.accepted")).to_have_count(6, timeout=60 * SECONDS)
+    page.locator("li.receipt").last.scroll_into_view_if_needed()
+    expect(page.locator("#batch")).not_to_be_in_viewport()
+
+
 @pytest.mark.parametrize("page", [PHONE, DESKTOP], ids=["phone", "desktop"], indirect=True)
 def test_nothing_jumps_while_photos_are_sent_and_answered(page, request):
     size = request.node.callspec.id
