@@ -255,6 +255,28 @@ function setUpSending(form) {
     const link = item.row.querySelector("[data-import]");
     link.href = url;
     link.hidden = false;
+    follow(item, url);
+  }
+
+  /* What becomes of an archive that has arrived: the same figures as on the page of its import. */
+
+  async function follow(item, url) {
+    const fetchText = async () => (await fetch(`${url}progress/`)).text();
+    let interval = 3000;
+    for (let isMoving = true; isMoving; ) {
+      await new Promise((resolve) => setTimeout(resolve, interval));
+      const html = document.hidden ? "" : await fetchText().catch(() => "");
+      const state = new DOMParser().parseFromString(html, "text/html").getElementById("import-progress");
+      interval = state ? 3000 : Math.min(1.5 * interval, 30_000);
+      if (!state) continue; // nobody looks, nobody is logged in, or the connection is lost
+      const texts = [...state.querySelectorAll("h2, .notice, .batch-text")].map((place) => place.textContent.trim());
+      note(item, texts.join(" · "));
+      isMoving = state.hasAttribute("hx-get");
+      item.row.classList.toggle("accepted", !state.querySelector(".error"));
+      item.row.classList.toggle("refused", Boolean(state.querySelector(".error")));
+      if (!isMoving) say(`${item.file.name}: ${texts[0]}`);
+    }
+    countReceipts();
   }
 
   async function send(item) {

@@ -203,6 +203,18 @@ def test_it_goes_on_with_an_archive_whose_session_has_ended(page):
     expect(page.get_by_role("link", name="Suivre l’import")).to_be_visible(timeout=60 * SECONDS)
 
 
+def test_it_says_on_the_upload_page_what_became_of_an_archive(page):
+    from tests.test_archives import zipped
+
+    log_in(page)
+    whole = zipped({"a.jpg": jpeg(8090), "b.jpg": jpeg(8091)})
+    for name, content in (("entier.zip", whole), ("abimee.zip", whole[:100])):
+        send(page, {"name": name, "mimeType": "application/zip", "buffer": content})
+    row = page.locator("li.receipt", has_text="entier.zip")
+    expect(row).to_contain_text("Tout est arrivé · 2 fichiers sur 2", timeout=60 * SECONDS)
+    expect(page.locator("li.receipt.refused", has_text="abimee.zip")).to_contain_text("Cet import a échoué")
+
+
 def test_it_asks_for_nothing_when_another_tab_has_logged_in_anew(page, complaints):
     log_in(page)
     tab = page.context.new_page()
