@@ -234,7 +234,6 @@ function setUpSending(form) {
     let path = words.archives;
     let answer = await post(item, path, { name, size, stamp: lastModified });
     while ((answer.status === 200 || answer.status === 409) && !wasSentElsewhere(answer, path)) {
-      item.isRenewed = false;
       const { received, part_bytes, part_count, parts_url, url } = JSON.parse(answer.responseText);
       item.loaded = Math.min(received * part_bytes, size);
       if (received === part_count) return arrived(item, url);
@@ -242,6 +241,7 @@ function setUpSending(form) {
       const part = item.file.slice(received * part_bytes, (received + 1) * part_bytes);
       path = `${parts_url}${received}/`;
       answer = await post(item, path, { part }, progress(item, item.loaded));
+      if (answer.status === 200) item.isRenewed = false; // a later token may be replaced too
     }
     refuse(item, answer, path);
   }

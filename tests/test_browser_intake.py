@@ -271,6 +271,14 @@ def test_it_gives_up_on_a_page_that_may_not_send(page, complaints):
     forgive_broken_connections(complaints)
 
 
+def test_it_gives_up_on_an_archive_whose_pieces_it_may_not_send(page, complaints):
+    log_in(page)
+    page.route(re.compile(r"/parts/0/$"), lambda route: route.fulfill(status=403, body="no"))
+    send(page, {"name": "interdite.zip", "mimeType": "application/zip", "buffer": b"PK interdite"})
+    expect(page.get_by_role("button", name="Réessayer interdite.zip")).to_be_visible()
+    forgive_broken_connections(complaints)
+
+
 @pytest.mark.parametrize("page", [PHONE], ids=["phone"], indirect=True)
 def test_its_progress_stays_in_sight_until_all_is_sent(page):
     log_in(page)
