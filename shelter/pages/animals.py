@@ -17,7 +17,7 @@ from breeds.caution import is_called_for, may_see_cautions
 from breeds.numbers import whole_numbers
 from shelter.models import Animal, Import, Photo
 from shelter.models.animals import clean_microchip, date_errors
-from shelter.pages.answers import AnswerCandidate
+from shelter.pages.answers import AnswerCandidate, shown_candidates
 from shelter.search.grouping import suggest_groups
 from shelter.search.paging import page_of
 from shelter.search.searching import DateInput
@@ -131,7 +131,7 @@ def attach_covers(animals: list[Animal]) -> None:
 def animal(request, pk):
     record = get_object_or_404(Animal.objects.select_related("main_photo__breed", "main_photo__second_breed"), pk=pk)
     photos = list(record.photos.select_related("breed", "second_breed").order_by("position", "id"))
-    best = record.answer.candidates[:3] if record.answer else []
+    best = shown_candidates(record.answer.candidates) if record.answer else []
     context = {
         "animal": record,
         "photos": photos,

@@ -11,6 +11,7 @@ from breeds.models import Breed, Prediction, standing_reviews_prefetch
 from shelter.intake.refusals import refusal
 
 SHOWN_CANDIDATES = 3
+LEAST_SHOWN = 0.05  # a candidate below this probability gets no bar, unless it is the first
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,14 @@ def answers_of(photos: Iterable) -> dict[int, Answer]:
     photos = list(photos)
     newest = Prediction.objects.without_vectors().select_related("version").newest_of(photos)
     prefetch_related_objects(photos, standing_reviews_prefetch())
-    slugs = {candidate["label"] for prediction in newest.values() for candidate in _best(prediction)}
+    slugs = {one["label"] for prediction in newest.values() for one in shown_candidates(prediction.candidates)}
     breeds = Breed.objects.in_bulk(slugs, field_name="slug") if slugs else {}
     return {photo.pk: _answer_of(photo, newest.get(photo.pk), breeds) for photo in photos}
 
 
-def _best(prediction: Prediction) -> list[dict]:
-    return prediction.candidates[:SHOWN_CANDIDATES]
+def shown_candidates(candidates: list[dict]) -> list[dict]:
+    """The candidates that get a bar: the first, and at most two others with 5 % or more."""
+    return candidates[:1] + [one for one in candidates[1:SHOWN_CANDIDATES] if one["probability"] >= LEAST_SHOWN]
 
 
 def _answer_of(photo, prediction: Prediction | None, breeds: dict[str, Breed]) -> Answer:
@@ -56,8 +58,8 @@ def _answer_of(photo, prediction: Prediction | None, breeds: dict[str, Breed]) -
     return Answer(
         words=said,
         candidates=[
-            AnswerCandidate(str(breeds.get(found["label"], found["label"])), found["probability"])
-            for found in _best(prediction)
+            AnswerCandidate(str(breeds.get(one["label"], one["label"])), one["probability"])
+            for one in shown_candidates(prediction.candidates)
         ],
         model=version.name if version else "",
         version=version.version if version else "",
