@@ -6,6 +6,7 @@ import pytest
 from django.utils.translation import override
 
 from breeds import words
+from breeds.models import Breed
 from ml.serving.decision import NEVER, Because, Reason
 
 NBSP = "\u00a0"
@@ -84,3 +85,16 @@ def test_it_speaks_of_labels_and_groups_that_the_catalogue_lacks():
 
     assert first.startswith("“village dog” reaches")
     assert "“setters”" in second
+
+
+@pytest.mark.parametrize(
+    ("language", "first", "second"),
+    [("en", "American Staffordshire terrier, confirmed", "Poodle, confirmed"),
+     ("fr", "American staffordshire terrier, confirmé", "Épagneul, confirmé")],
+)  # fmt: skip
+def test_it_begins_the_line_of_a_decision_with_a_capital(language, first, second):
+    staffordshire = Breed(name_fr="american staffordshire terrier", name_en="American Staffordshire terrier")
+    poodle = Breed(name_fr="épagneul", name_en="poodle")
+    with override(language):
+        assert words.decided("breed", staffordshire, None, "") == first
+        assert words.decided("breed", poodle, None, "") == second
