@@ -7,6 +7,7 @@ import unicodedata
 from functools import cache, lru_cache
 
 from django.utils.formats import number_format
+from django.utils.text import capfirst
 from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 
@@ -48,7 +49,7 @@ def sentence(decision: str, breed: Breed | None, group: str, probability: float 
 
 
 def decided(decision: str, breed: Breed | None, second_breed: Breed | None, group: str) -> str:
-    """What a person said, in one line for lists."""
+    """What a person said, in one line for lists, which begins with a capital letter."""
     named = {
         "breed": breed.name if breed else "",
         "second": second_breed.name if second_breed else "",
@@ -57,7 +58,7 @@ def decided(decision: str, breed: Breed | None, second_breed: Breed | None, grou
     if decision == Decision.CROSS:
         return _("Cross of %(breed)s and %(second)s, confirmed") % named
     if decision == Decision.BREED:
-        return _("%(breed)s, confirmed") % named
+        return capfirst(_("%(breed)s, confirmed") % named)
     if decision == Decision.GROUP:
         return _("Group “%(group)s”, confirmed") % named
     if decision == Decision.NOT_A_DOG:
@@ -83,7 +84,7 @@ def verdict(review: Review) -> str:
         "breed": review.breed.name if review.breed else "",
         "second": review.second_breed.name if review.second_breed else "",
         "group": BreedGroup(review.group).label if review.group else "",
-        "person": review.by.get_full_name() or review.by.get_username(),
+        "person": person(review.by),
     }
     if review.decision == Decision.CROSS:
         return _("It is a cross of %(breed)s and %(second)s (confirmed by %(person)s)") % said
@@ -96,6 +97,11 @@ def verdict(review: Review) -> str:
     if review.decision == Decision.NOT_A_DOG:
         return _("There is no dog in this photo (confirmed by %(person)s)") % said
     return _("The breed cannot be told (looked at by %(person)s)") % said
+
+
+def person(user) -> str:
+    """The name under which pages and tables show a user: the full name, or else the login."""
+    return (user.get_full_name() or user.get_username()) if user else ""
 
 
 def name_of(label: str) -> str:

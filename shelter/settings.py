@@ -269,6 +269,7 @@ LANGUAGE_COOKIE_SAMESITE = "Lax"
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = env.str("FLAIR_TIME_ZONE", default="Europe/Paris")
 USE_TZ = True
+FORMAT_MODULE_PATH = "shelter.formats"
 
 # -- pages and API ------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from django.contrib.auth.tokens import default_token_generator
 from django.urls import reverse
 from django.utils import timezone
 
+from breeds.models import Activation, Review
 from breeds.tasks import classify_photos
-from shelter.models import ApiToken, Webhook
+from shelter.models import ApiToken, Import, Webhook
 from shelter.tasks import send_webhooks
-from tests.support.factories import upload
+from tests.support.factories import a_review, an_answered_photo, upload
 
 KEY = {"name": "Site internet", "scopes": ["read", "upload"], "days": "30"}
 
@@ -79,6 +80,27 @@ def test_it_sends_a_link_that_sets_a_new_password_once(client, anne, mailoutbox,
     assert done.status_code == 200
     assert client.login(request=done.wsgi_request, username="anne", password="un-autre-mot-1")
     assert not client.get(link, follow=True).context["validlink"]
+
+
+@pytest.mark.parametrize(
+    ("first_name", "last_name", "shown"), [("Chloé", "d’Épinay", "Chloé d’Épinay"), ("", "", "c-login")]
+)
+def test_it_shows_the_name_of_a_person_or_else_the_login(admin, chloe, classifier, first_name, last_name, shown):
+    chloe.username, chloe.first_name, chloe.last_name = "c-login", first_name, last_name
+    chloe.save()
+    photos = [an_answered_photo(chloe) for _ in range(3)]
+    Review.objects.withdraw(a_review(photos[0], chloe, breed="pug"), by=chloe)
+    for photo in photos[1:]:
+        a_review(photo, chloe, breed="pug")
+    batch = Import.objects.upload_of(chloe, None)
+    Activation.objects.create(version=classifier.row(), by=chloe)
+    for address in (
+        reverse("photo_list"), reverse("photo_csv"), reverse("import_list"), batch.get_absolute_url(),
+        reverse("animal_suggestions"), reverse("model_list"), *(photo.get_absolute_url() for photo in photos),
+    ):  # fmt: skip
+        page = b"".join(admin.get(address)).decode()
+        assert shown in page.split("</header>")[-1], address
+        assert shown == "c-login" or "c-login" not in page, address
 
 
 def test_it_tells_nobody_which_addresses_have_an_account(client, db, mailoutbox):

@@ -87,9 +87,12 @@ def test_it_shows_the_answer_to_an_uploaded_picture_without_a_reload(page, reque
     size = request.node.callspec.id
     log_in(page)
     coat = {"phone": "#a8632f", "desktop": "#d9a441"}[size]
+    none_yet = page.get_by_text("Pas encore de photo.")
+    expect(none_yet).to_be_visible(visible=size == "phone")  # the phone sends the first photo of this server
     send(page, photo_file(f"rex-{size}.jpg", encoded(drawn_dog(coat), "JPEG")))
     receipt = page.locator("li.receipt.accepted", has_text=f"rex-{size}.jpg")
     expect(receipt.locator(".answer-words")).to_have_text(ANSWER, timeout=30 * SECONDS)
+    expect(none_yet).to_be_hidden()
     picture_for_docs(page, f"upload-{size}")
     receipt.get_by_role("link", name="Ouvrir la fiche de la photo").click()
     expect(page.locator(".answer-words")).to_have_text(ANSWER)

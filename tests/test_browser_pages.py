@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 PHONE = {"width": 360, "height": 780}
+LONG_NAME = "Llanfairpwllgwyngyllgogerychwyrndrobwlll"
 
 
 def file_two_photos(page: Page, dog: str) -> None:
@@ -65,7 +66,7 @@ def barriers_on(page: Page) -> dict[tuple, list]:
 
 COATS = {
     "Éclair": ["#a8632f", "#d9a441"], "Noisette": ["#5b3a21", "#efe6d6"], "Pirate": ["#20201e", "#c9c4b8"],
-    "Caramel": ["#8c4a1f", "#e0b070"],
+    "Caramel": ["#8c4a1f", "#e0b070"], LONG_NAME: ["#6b5b4b", "#b5651d"],
 }  # fmt: skip
 
 
@@ -206,3 +207,19 @@ def test_it_shows_what_the_api_can_do_in_its_width_and_without_a_complaint(page)
     page.locator("#operations-predict-predict button").first.click()
     expect(page.locator("#operations-predict-predict .responses-wrapper")).to_contain_text("brittany_spaniel")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("page", [PHONE], indirect=True, ids=["phone"])
+def test_a_long_name_without_a_space_widens_no_page_of_a_phone(page):
+    log_in(page)
+    file_two_photos(page, LONG_NAME)
+    width = "document.documentElement.scrollWidth"
+    widths = {"message": page.evaluate(width)}
+    page.goto(f"/photos/?q={LONG_NAME}")
+    photo = page.locator(".photo-card").first.get_attribute("href")
+    page.goto("/animals/?q=Llan")
+    record = page.locator(".photo-card").first.get_attribute("href")
+    for address in (page.url, record, f"{record}edit/", photo, f"{photo}lookalikes/", "/photos/", "/", "/imports/"):
+        page.goto(address)
+        widths[address] = page.evaluate(width)
+    assert set(widths.values()) == {PHONE["width"]}, widths

@@ -1,11 +1,15 @@
-"""The reasons of a decision as people read them."""
+"""Reasons, decisions and dates as people read them."""
 
 from dataclasses import asdict
+from datetime import date, datetime
 
 import pytest
+from django import forms
+from django.utils.formats import date_format
 from django.utils.translation import override
 
 from breeds import words
+from breeds.models import Breed
 from ml.serving.decision import NEVER, Because, Reason
 
 NBSP = "\u00a0"
@@ -84,3 +88,37 @@ def test_it_speaks_of_labels_and_groups_that_the_catalogue_lacks():
 
     assert first.startswith("“village dog” reaches")
     assert "“setters”" in second
+
+
+@pytest.mark.parametrize(
+    ("language", "first", "second"),
+    [("en", "American Staffordshire terrier, confirmed", "Poodle, confirmed"),
+     ("fr", "American staffordshire terrier, confirmé", "Épagneul, confirmé")],
+)  # fmt: skip
+def test_it_begins_the_line_of_a_decision_with_a_capital(language, first, second):
+    staffordshire = Breed(name_fr="american staffordshire terrier", name_en="American Staffordshire terrier")
+    poodle = Breed(name_fr="épagneul", name_en="poodle")
+    with override(language):
+        assert words.decided("breed", staffordshire, None, "") == first
+        assert words.decided("breed", poodle, None, "") == second
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "written"),
+    [("en", "DATE_FORMAT", "1 March 2026"), ("fr", "DATE_FORMAT", "1 mars 2026"),
+     ("en", "DATETIME_FORMAT", "1 March 2026, 16:05"), ("fr", "DATETIME_FORMAT", "1 mars 2026 à 16 h 05"),
+     ("en", "TIME_FORMAT", "16:05"), ("fr", "TIME_FORMAT", "16 h 05"),
+     ("en", "SHORT_DATE_FORMAT", "1 Mar 2026"), ("fr", "SHORT_DATE_FORMAT", "01/03/2026"),
+     ("en", "SHORT_DATETIME_FORMAT", "1 Mar 2026, 16:05"), ("fr", "SHORT_DATETIME_FORMAT", "01/03/2026 à 16 h 05")],
+)  # fmt: skip
+def test_it_writes_a_date_without_a_doubt_about_day_and_month(language, name, written):
+    with override(language):
+        assert date_format(datetime(2026, 3, 1, 16, 5), name).replace(NBSP, " ") == written
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("typed", ["2026-03-01", "01/03/2026"])
+def test_it_reads_dates_of_the_browser_and_dates_with_the_day_first(language, typed):
+    with override(language):
+        assert forms.DateField().clean(typed) == date(2026, 3, 1)
+        assert forms.DateTimeField().clean(f"{typed} 16:05").replace(tzinfo=None) == datetime(2026, 3, 1, 16, 5)

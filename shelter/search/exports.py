@@ -11,7 +11,7 @@ from django.utils.formats import number_format
 from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 
-from breeds.words import fold
+from breeds.words import fold, person
 from shelter.models import Photo
 
 AT_ONCE = 1000
@@ -82,7 +82,7 @@ class PhotoTable(CsvTable):
             (_("yes") if photo.by_person else _("no")) if photo.source else "",
             photo.get_status_display(),
             timezone.localtime(photo.uploaded_at).strftime("%Y-%m-%d %H:%M"),
-            photo.uploaded_by.get_username() if photo.uploaded_by else "",
+            person(photo.uploaded_by),
             photo.original_name,
             photo.sha256,
             self.base_url + photo.get_absolute_url(),

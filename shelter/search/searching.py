@@ -11,10 +11,11 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from breeds.models import Breed, BreedGroup, Decision
-from breeds.words import percent
+from breeds.words import percent, person
 from shelter.models import Photo, PhotoQuerySet
 
 ORDERS = {
@@ -201,7 +202,8 @@ class PhotoSearch(forms.Form):
 
     def facets(self) -> list[Facet]:
         counts = self._counted[1]
-        people = get_user_model().objects.in_bulk([pk for pk in counts["uploader"] if pk])
+        users = get_user_model().objects.in_bulk([pk for pk in counts["uploader"] if pk])
+        people = {pk: person(user) for pk, user in users.items()}
         slugs = Counter({self.breeds[pk].slug: n for pk, n in counts["breed"].items() if pk})
         names = {breed.slug: breed.name for breed in self.breeds.values()}
         return [
@@ -212,11 +214,13 @@ class PhotoSearch(forms.Form):
             self._facet("group", _("Group"), counts["group"], dict(BreedGroup.choices)),
             self._facet("breed", _("Breed"), slugs, names),
             self._facet("filed", _("Dog"), counts["filed"], dict(self.fields["filed"].choices), by_count=False),
-            self._facet("uploader", _("Sent by"), counts["uploader"], {pk: str(user) for pk, user in people.items()}),
+            self._facet("uploader", _("Sent by"), counts["uploader"], people),
         ]
 
     def _facet(self, name: str, title: str, counts: Counter, labels: dict, by_count: bool = True) -> Facet:
         values = [value for value, _count in counts.most_common()] if by_count else list(labels)
+        if name != "uploader":  # the name of a person stays as it is
+            labels = {value: capfirst(str(label)) for value, label in labels.items()}
         selected = self.values[name]
         if selected and selected not in map(str, values):
             values.append(selected)

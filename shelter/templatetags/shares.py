@@ -1,4 +1,4 @@
-"""Shares as people read them."""
+"""Shares, verdicts and users as people read them."""
 
 from django import template
 from django.utils.html import format_html
@@ -19,6 +19,11 @@ def percent(share: float, digits: int = 0) -> str:
 @register.filter
 def verdict(review: Review) -> str:
     return words.verdict(review)
+
+
+@register.filter
+def person(user) -> str:
+    return words.person(user)
 
 
 @register.simple_tag
