@@ -14,13 +14,7 @@ def candidates(*probabilities: float) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("probabilities", "count"),
-    [
-        ((0.9, 0.0499, 0.01), 1),
-        ((0.9, 0.05, 0.01), 2),
-        ((0.4, 0.3, 0.2, 0.1), 3),
-        ((0.04, 0.03, 0.02), 1),
-        ((), 0),
-    ],
+    [((0.9, 0.0499, 0.01), 1), ((0.9, 0.05, 0.01), 2), ((0.4, 0.3, 0.2, 0.1), 3), ((0.04, 0.03, 0.02), 1), ((), 0)],
 )
 def test_candidates_from_five_percent_on_get_a_bar_and_the_first_always(probabilities, count):
     assert shown_candidates(candidates(*probabilities)) == candidates(*probabilities)[:count]
