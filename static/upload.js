@@ -219,13 +219,13 @@ function setUpSending(form) {
   }
 
   async function sendPhoto(item) {
-    const batch = words.key;
+    const fields = { batch: words.key, animal: form.elements.animal.value };
     const digest = await sha256(item.file);
     if (digest) {
-      const known = await post(item, words.check, { batch, sha256: digest, name: item.file.name });
+      const known = await post(item, words.check, { ...fields, sha256: digest, name: item.file.name });
       if (known.status !== 204) return takeReceipts(item, known, words.check);
     }
-    const answer = await post(item, words.upload, { batch, images: item.file }, progress(item));
+    const answer = await post(item, words.upload, { ...fields, images: item.file }, progress(item));
     takeReceipts(item, answer, words.upload);
   }
 

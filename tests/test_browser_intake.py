@@ -66,6 +66,19 @@ def names_in_the_index(page: Page, start: str) -> list[str]:
     return sorted(photo["original_name"] for photo in found if photo["original_name"].startswith(start))
 
 
+def test_the_page_of_a_dog_leads_to_photos_that_are_filed_there(page):
+    log_in(page)
+    page.goto("/animals/new/")
+    page.locator("[name=name]").fill("Ophélie des Photos")
+    page.get_by_role("button", name="Enregistrer").click()
+    page.get_by_role("link", name="Ajouter des photos").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Ajouter des photos de Ophélie des Photos")
+    send(page, photo_file("ophelie.jpg", jpeg(7950)))
+    expect(page.locator(".receipt.accepted")).to_have_count(1, timeout=30 * SECONDS)
+    page.get_by_role("link", name="Ophélie des Photos").first.click()
+    expect(page.locator("#photos [data-photo]")).to_have_count(1)
+
+
 def test_it_sends_photos_that_were_chosen_before_its_script_had_come(page):
     log_in(page)
     held = []

@@ -12,7 +12,7 @@ from django.urls import reverse
 from shelter.models import Animal, ApiToken, Import, ImportItem, Photo
 from shelter.models import imports as imports_module
 from shelter.tasks import run_imports
-from tests.support.factories import answer_all, upload
+from tests.support.factories import a_dog, answer_all, upload
 from tests.support.pictures import jpeg
 from tests.test_archives import zipped
 
@@ -55,6 +55,51 @@ def test_it_gives_a_file_that_is_sent_again_after_a_lost_answer_the_receipt_it_h
         receipt = send(staff, upload()).context["receipts"][0]
         assert receipt.outcome == ImportItem.Outcome.ACCEPTED
     assert (Photo.objects.count(), ImportItem.objects.count()) == (1, 1)
+
+
+@pytest.fixture
+def rex(db):
+    return a_dog("Rex")
+
+
+def send_for(client, animal, content: bytes):
+    """As the page does that a dog's record leads to: ask for the hash, then send."""
+    fields = {"batch": str(uuid.uuid4()), "animal": animal, "name": "rex.jpg"}
+    known = client.post(reverse("upload_check"), fields | {"sha256": hashlib.sha256(content).hexdigest()})
+    if known.status_code == 200:
+        return known
+    fields["images"] = [upload(content)]
+    return client.post(reverse("upload"), fields, headers={"HX-Request": "true", "Accept-Language": "en"})
+
+
+def test_photos_sent_from_the_page_of_a_dog_are_filed_there(staff, rex):
+    page = staff.get(reverse("animal", args=[rex.pk])).content.decode()
+    assert f"{reverse('upload')}?animal={rex.pk}" in page
+    assert f'name="animal" value="{rex.pk}"' in staff.get(reverse("upload"), {"animal": rex.pk}).content.decode()
+    send_for(staff, rex.pk, jpeg(1))
+    assert rex.photos.get().uploaded_by.username == "anne"
+
+
+def test_a_photo_that_is_here_without_a_dog_is_filed_when_it_is_sent_from_the_page_of_a_dog(staff, rex):
+    send(staff, upload(jpeg(1)))
+    receipt = send_for(staff, rex.pk, jpeg(1)).context["receipts"][0]
+    assert (receipt.outcome, rex.photos.count()) == ("known", 1)
+    assert "Rex" in receipt.message
+
+
+def test_a_photo_of_another_dog_stays_with_that_dog(staff, rex):
+    max_ = a_dog("Max")
+    send_for(staff, max_.pk, jpeg(1))
+    receipt = send_for(staff, rex.pk, jpeg(1)).context["receipts"][0]
+    assert (rex.photos.count(), max_.photos.count()) == (0, 1)
+    assert "Max" in receipt.message
+
+
+@pytest.mark.parametrize("animal", ["", "999999", "rex", "-1", "9" * 40])
+def test_a_photo_for_an_unknown_dog_is_kept_without_a_dog(staff, animal):
+    receipt = send_for(staff, animal, jpeg(1)).context["receipts"][0]
+    assert (receipt.outcome, Photo.objects.get().animal) == ("accepted", None)
+    assert staff.get(reverse("upload"), {"animal": animal}).status_code == 200
 
 
 def test_it_tells_that_a_file_of_an_earlier_upload_is_here(staff):

@@ -1,4 +1,4 @@
-"""Photos of an import, filed under the dogs that its folders are called after."""
+"""Photos filed under dogs as they come in: by the folders of an import, or on the page of a dog."""
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -30,3 +30,10 @@ def file_under_names(batch: Import, names: dict[str, str], by) -> list[str]:
                 photos.file_under(animal)
                 log_change(by, filed, gettext("Filed under %(name)s.") % {"name": animal.numbered})
     return unclear
+
+
+def file_if_free(photo: Photo, animal: Animal, by) -> None:
+    """File a photo under a dog, unless it is filed under a dog already."""
+    if Photo.objects.filter(pk=photo.pk, animal=None).file_under(animal):
+        photo.animal = animal
+        log_change(by, [photo], gettext("Filed under %(name)s.") % {"name": animal.numbered})

@@ -1,6 +1,7 @@
 """The page on which photos are uploaded."""
 
 import uuid
+from dataclasses import replace
 
 from django import forms
 from django.conf import settings
@@ -9,9 +10,11 @@ from django.http import HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_POST
 
+from breeds.numbers import whole_number
+from shelter.intake.filing import file_if_free
 from shelter.intake.refusals import refusal
 from shelter.intake.uploads import Outcome, Receipt, know_into, upload_into
-from shelter.models import Import, Photo
+from shelter.models import Animal, Import, Photo
 
 
 class ManyFilesInput(forms.ClearableFileInput):
@@ -30,7 +33,20 @@ class ManyFilesField(forms.FileField):
         return [file for file in files if file is not None]
 
 
-class UploadForm(forms.Form):
+class ForAnimal(forms.Form):
+    """`animal`: the key of the dog whose photos are sent. An unknown key is ignored: the photos are kept, unfiled."""
+
+    animal = forms.CharField(required=False)
+
+    def clean_animal(self) -> Animal | None:
+        return dog_of(self.cleaned_data["animal"])
+
+
+def dog_of(text: str) -> Animal | None:
+    return Animal.objects.filter(pk=whole_number(text) or 0).first()
+
+
+class UploadForm(ForAnimal):
     batch = forms.CharField(required=False)
     images = ManyFilesField()
 
@@ -49,7 +65,7 @@ class UploadForm(forms.Form):
         }
 
 
-class KnownFileForm(forms.Form):
+class KnownFileForm(ForAnimal):
     batch = forms.UUIDField()
     sha256 = forms.RegexField(r"^[0-9a-f]{64}$")
     name = forms.CharField(max_length=1000)
@@ -59,13 +75,15 @@ class KnownFileForm(forms.Form):
 @require_http_methods(["GET", "POST"])
 def upload(request):
     """One file or many; with htmx the receipts alone, without JavaScript the whole page."""
-    context = UploadForm.limits() | {"key": uuid.uuid4()}
+    context = UploadForm.limits() | {"key": uuid.uuid4(), "animal": dog_of(request.GET.get("animal", ""))}
     if request.method == "POST":
         form = UploadForm(request.POST, request.FILES)
         is_valid = form.is_valid()
         batch = Import.objects.upload_of(request.user, form.cleaned_data.get("batch"))
+        animal = context["animal"] = form.cleaned_data["animal"]
         if is_valid:
-            context["receipts"] = [upload_into(batch, file) for file in form.cleaned_data["images"]]
+            receipts = (upload_into(batch, file) for file in form.cleaned_data["images"])
+            context["receipts"] = [filed(receipt, animal, request.user) for receipt in receipts]
         else:
             context["receipts"] = [Receipt(Outcome.REFUSED, "", refusal("no_file", ""), code="no_file")]
         context["batch"] = batch
@@ -87,8 +105,17 @@ def upload_check(request):
     if photo is None:
         return HttpResponse(status=204)
     batch = Import.objects.upload_of(request.user, form.cleaned_data["batch"])
-    receipt = know_into(batch, photo, name)
+    receipt = filed(know_into(batch, photo, name), form.cleaned_data["animal"], request.user)
     return _with_address(render(request, "shelter/_receipts.html", {"receipts": [receipt]}), batch)
+
+
+def filed(receipt: Receipt, animal: Animal | None, user) -> Receipt:
+    """The receipt of a photo that was sent on the page of a dog: the photo is filed there, unless it has a dog."""
+    if not animal or not receipt.photo:
+        return receipt
+    file_if_free(receipt.photo, animal, user)
+    message = receipt.photo.already_sent if receipt.outcome == Outcome.KNOWN else receipt.message
+    return replace(receipt, message=message)
 
 
 def _with_address(response, batch: Import):
