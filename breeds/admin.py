@@ -127,16 +127,8 @@ class PredictionAdmin(ThumbnailMixin, ReadOnlyAdmin):
                     "error_code", "created_at", "finished_at"]  # fmt: skip
     list_display_links = ["photo"]
     list_filter = [
-        "status",
-        WaitingFilter,
-        "decision",
-        LabelFilter,
-        "group",
-        "version",
-        "priority",
-        "error_code",
-        "created_at",
-    ]
+        "status", WaitingFilter, "decision", LabelFilter, "group", "version", "priority", "error_code", "created_at",
+    ]  # fmt: skip
     list_select_related = ["photo", "version"]
     list_per_page = 50
     search_fields = ["label", "photo__original_name", "photo__sha256", "error"]

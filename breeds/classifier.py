@@ -14,22 +14,10 @@ from breeds.models import Breed, ClassifierVersion
 from ml import BadCheckpoint, UnreadableImage
 
 __all__ = [
-    "BadCheckpoint",
-    "UnreadableImage",
-    "active_classifier",
-    "active_folder",
-    "active_version",
-    "classifier_of",
-    "fuse",
-    "inspect_image",
-    "load_classifier",
-    "register_checkpoint",
-    "remove_location",
-    "shrink_image",
-    "verified_version",
-    "verify_active",
-    "verify_files",
-]
+    "BadCheckpoint", "UnreadableImage", "active_classifier", "active_folder", "active_version", "classifier_of", "fuse",
+    "inspect_image", "load_classifier", "register_checkpoint", "remove_location", "shrink_image", "verified_version",
+    "verify_active", "verify_files",
+]  # fmt: skip
 
 
 def active_classifier(num_threads: int = 1):

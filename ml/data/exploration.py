@@ -150,9 +150,6 @@ def _spread(values: np.ndarray) -> dict:
     return {"least": int(values.min()), "median": float(np.median(values)), "most": int(values.max())}
 
 
-# -- in words and pictures --------------------------------------------------------------------------------------------
-
-
 def in_words(found: Exploration, name: str) -> list[str]:
     """Three lines for a terminal."""
     figures = found.summary

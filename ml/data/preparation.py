@@ -218,9 +218,6 @@ def _read_prepared(path: Path, recipe: Recipe) -> Image.Image | None:
         return None
 
 
-# -- the page ---------------------------------------------------------------------------------------------------------
-
-
 def _write_report(dataset: Dataset, rows: list[dict], out: Path, recipe: Recipe, command: str) -> None:
     counts = Counter((row["label"], row["split"]) for row in rows)
     totals = {split: sum(row["split"] == split for row in rows) for split in SPLITS}
@@ -288,9 +285,6 @@ def _draw_histogram(axes, image: Image.Image) -> None:
         axes.fill_between(range(256), channel.histogram(), step="mid", color=colour, alpha=0.75 / len(colours) + 0.1)
     axes.set(xlim=(0, 255), ylim=(0, None), xticks=(0, 128, 255), yticks=())
     axes.spines["left"].set_visible(False)
-
-
-# -- the archive ------------------------------------------------------------------------------------------------------
 
 
 def fetch_archive(url: str, target: Path, *, track: Track = no_track, timeout: float = 30) -> Path:

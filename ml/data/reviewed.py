@@ -49,9 +49,6 @@ def is_reviewed(item: Item) -> bool:
     return item.group.startswith(GROUP_PREFIX)
 
 
-# -- writing ----------------------------------------------------------------------------------------------------------
-
-
 def write_reviewed(out: Path, photos: list[ReviewedPhoto], *, track: Track = no_track) -> list[tuple[str, str]]:
     """Write `photos` below `out`; photos of an earlier export that are no longer among them go.
 
@@ -134,9 +131,6 @@ def _remove_others(out: Path, paths: set[str]) -> None:
             file.unlink()
     for folder in [folder for folder in out.iterdir() if folder.is_dir() and not any(folder.iterdir())]:
         folder.rmdir()
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_reviewed(root: Path, manifest: dict, labels: list[str] | None) -> Dataset:

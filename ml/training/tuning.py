@@ -87,9 +87,6 @@ def settings_of(values: dict) -> dict:
     return settings
 
 
-# -- one trial --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Examples:
     """What trials learn from and are compared on: inputs (N, …) and label indices (N,) of train and val."""
@@ -154,9 +151,6 @@ def fit_and_measure(
     )
     figures = [figures_of(model, fitted, epoch) for epoch in fitted.epoch]
     return min(figures, key=_merit)
-
-
-# -- the search -------------------------------------------------------------------------------------------------------
 
 
 class Search(BaseTuner):
