@@ -36,7 +36,7 @@ def embed(
 ) -> np.ndarray:
     """(N, D) float32 embeddings of the centre view of `items`, in their order, as `runtime_file` computes them.
 
-    `track` shows the progress of those that the cache lacks. Raises `BadDataset` for no photos or a photo that changed
+    `track` shows the progress of photos that the cache lacks. Raises `BadDataset` for no photos or a photo that changed
     since the dataset was scanned, `UnreadableImage` for one that does not decode, `BadCheckpoint` for a file that is
     no network, and `MLError` for a network of another image size or one that gives NaN.
     """

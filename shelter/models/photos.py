@@ -247,7 +247,7 @@ class Photo(AnsweredPhoto):
 
     @property
     def already_sent(self) -> str:
-        """Where whoever sends it again finds it."""
+        """Message for a file that is sent again: when the photo came, and under which dog it is filed."""
         date = date_format(localtime(self.uploaded_at), "DATE_FORMAT")
         if self.animal:
             return gettext("Already sent on %(date)s, filed under %(animal)s.") % {"date": date, "animal": self.animal}

@@ -117,7 +117,7 @@ def _wanted_files() -> Iterator[list]:
 
 
 def _copy_files(partial: Path, with_files: bool, summary: Summary) -> list[str]:
-    """Copy the wanted files and list them with their hashes; returns the names of those that are missing."""
+    """Copy the wanted files and list them with their hashes; returns the names of missing files."""
     missing = []
 
     def lines():
