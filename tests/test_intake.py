@@ -95,11 +95,16 @@ def test_a_photo_of_another_dog_stays_with_that_dog(staff, rex):
     assert "Max" in receipt.message
 
 
-@pytest.mark.parametrize("animal", ["", "999999", "rex", "-1", "9" * 40])
+@pytest.mark.parametrize("animal", ["", "999999", "rex", "-1", "9" * 40, "\0", "1\0"])
 def test_a_photo_for_an_unknown_dog_is_kept_without_a_dog(staff, animal):
     receipt = send_for(staff, animal, jpeg(1)).context["receipts"][0]
     assert (receipt.outcome, Photo.objects.get().animal) == ("accepted", None)
     assert staff.get(reverse("upload"), {"animal": animal}).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "rex", "\0"])
+def test_a_photo_with_an_invalid_key_of_its_page_is_kept(staff, key):
+    assert send(staff, upload(jpeg(1)), key=key).context["receipts"][0].outcome == "accepted"
 
 
 def test_it_tells_that_a_file_of_an_earlier_upload_is_here(staff):

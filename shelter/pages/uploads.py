@@ -36,24 +36,24 @@ class ManyFilesField(forms.FileField):
 class ForAnimal(forms.Form):
     """`animal`: the key of the dog whose photos are sent. An unknown key is ignored: the photos are kept, unfiled."""
 
-    animal = forms.CharField(required=False)
+    animal = forms.Field(required=False)  # takes any text: a CharField would refuse the photos for a NUL character
 
     def clean_animal(self) -> Animal | None:
         return dog_of(self.cleaned_data["animal"])
 
 
-def dog_of(text: str) -> Animal | None:
+def dog_of(text: str | None) -> Animal | None:
     return Animal.objects.filter(pk=whole_number(text) or 0).first()
 
 
 class UploadForm(ForAnimal):
-    batch = forms.CharField(required=False)
+    batch = forms.Field(required=False)
     images = ManyFilesField()
 
     def clean_batch(self) -> uuid.UUID | None:
-        """A key that is none costs the connection to the page's other files, never a photo."""
+        """An invalid key is ignored: the photo is kept, but not grouped with the page's other files."""
         try:
-            return uuid.UUID(self.cleaned_data["batch"])
+            return uuid.UUID(self.cleaned_data["batch"] or "")
         except ValueError:
             return None
 
