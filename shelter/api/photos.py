@@ -18,7 +18,7 @@ from shelter.api.photo_json import PHOTO_EXAMPLE, SHA256_EXAMPLE, PhotoSerialize
 from shelter.api.photo_reviews import ReviewActions
 from shelter.api.predict import ImageSerializer
 from shelter.api.problems import BoundedJSONParser, ProblemSerializer, Refused, checked, problem
-from shelter.api.waiting import WAIT, wait_for_answers, wished_wait
+from shelter.api.waiting import WAIT, requested_wait, wait_for_answers
 from shelter.intake.uploads import Outcome, Receipt, upload_photo
 from shelter.models import Animal, Photo
 
@@ -183,7 +183,7 @@ class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
     @extend_schema(parameters=[*READING, WAIT])
     def retrieve(self, request, pk):
         """One photo with the classifier's newest answer and what people said."""
-        seconds = wished_wait(request)
+        seconds = requested_wait(request)
         if seconds and Photo.objects.filter(pk=pk).exists():
             wait_for_answers([pk], seconds)
         return super().retrieve(request, pk)
@@ -203,7 +203,7 @@ class PhotoViewSet(ReviewActions, ExportAction, ReadViewSet):
         Safe to repeat at any time, also by several at once. Several files at once: send each as `images`; the answer
         is 207 with a result per file, and one bad file never costs another.
         """
-        seconds = wished_wait(request)
+        seconds = requested_wait(request)
         if "images" in request.data or len(request.FILES.getlist("image")) > 1:
             return self._create_all(request, seconds)
         given = checked(PhotoUploadSerializer, request.data)

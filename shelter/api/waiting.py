@@ -24,7 +24,7 @@ class WaitQuerySerializer(serializers.Serializer):
     wait = serializers.IntegerField(min_value=0, max_value=MOST_WAIT_SECONDS, default=0)
 
 
-def wished_wait(request) -> int:
+def requested_wait(request) -> int:
     return checked(WaitQuerySerializer, request.query_params)["wait"]
 
 

@@ -220,10 +220,6 @@ class Import(models.Model):
     def _mine(self) -> models.QuerySet:
         return type(self).objects.filter(pk=self.pk, status=self.Status.RUNNING, lease=self.lease)
 
-    def renew(self) -> bool:
-        """False where the lease has gone to somebody else."""
-        return bool(self._mine().update(leased_until=lease_end(timezone.now())))
-
     def give_back(self, code: str = "") -> None:
         """Another may go on at once; where `code` says that something is in the way, somebody tries again later."""
         now = timezone.now()
